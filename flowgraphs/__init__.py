@@ -1,0 +1,1 @@
+"""Composing models and radio: image to image, with and without GNU Radio."""

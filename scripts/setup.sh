@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Installs what is missing, so that the commands of the Makefile run: GNU Radio and SoapySDR from apt,
+# the rest from PyPI into .venv. In an activated conda environment nothing but the project itself.
+# A stamp, written last, makes the next run a matter of milliseconds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+
+system_python=/usr/bin/python3
+inputs=(pyproject.toml constraints.txt environment.yml scripts/environment.sh scripts/setup.sh scripts/pins.py)
+radio_importable='import importlib.util as u, sys; sys.exit(not (u.find_spec("gnuradio") and u.find_spec("SoapySDR")))'
+
+# All that decides what is installed, the place included: a virtual environment cannot be moved.
+fingerprint() {
+    { cat "${inputs[@]}" && printf '%s\n' "$PWD" "$python" && "$python" -V; } 2>&1 | sha256sum
+}
+
+finished() {
+    [ -x "$python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ] &&
+        "$python" -c "$radio_importable" 2>/dev/null
+}
+
+finish() {
+    fingerprint >"$stamp.tmp"
+    mv "$stamp.tmp" "$stamp"
+    say "done ($kind: $python)"
+}
+
+# pip, with its progress where someone looks at it and only its errors where nobody does.
+pip() {
+    local quiet=()
+    [ -t 2 ] || quiet=(-qq)
+    "$python" -m pip --disable-pip-version-check --no-input "$1" "${quiet[@]}" "${@:2}"
+}
+
+# ---------------------------------------------------------------- conda
+setup_conda() {
+    local update="conda env update --name ${CONDA_DEFAULT_ENV:-lrisc} --file environment.yml"
+    "$python" -c "$radio_importable" ||
+        die "the activated conda environment lacks GNU Radio or SoapySDR; run: $update"
+    pip install --no-deps --no-build-isolation -e . ||
+        die "could not install the project into $CONDA_PREFIX; run: $update"
+    local unmet
+    unmet=$("$python" -c 'from calibration.doctor import unmet_requirements as u; print(*u(("dev",)), sep=", ")')
+    [ -z "$unmet" ] || die "the activated conda environment lacks $unmet; run: $update"
+}
+
+# ---------------------------------------------------------------- apt and .venv
+apt_packages() {
+    # By what works and not by what dpkg lists: a GNU Radio built from source is as good.
+    local can="$system_python -c"
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+    $can 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
+    $can 'import gnuradio.gr' 2>/dev/null && command -v grcc >/dev/null || {
+        echo gnuradio
+        # It asks for a terminal emulator, and would bring a desktop's.
+        command -v x-terminal-emulator >/dev/null || echo xterm
+    }
+    $can 'import SoapySDR' 2>/dev/null || echo python3-soapysdr
+    command -v SoapySDRUtil >/dev/null || echo soapysdr-tools
+}
+
+install_from_apt() {
+    local packages as_root=()
+    read -ra packages <<<"$(apt_packages | tr '\n' ' ')"
+    [ ${#packages[@]} -gt 0 ] || return 0
+    local by_hand="apt-get update && apt-get install --no-install-recommends ${packages[*]}"
+    command -v apt-get >/dev/null ||
+        die "missing: ${packages[*]}" "apt-get is not here (this is neither Debian nor Ubuntu); use conda:" \
+            "  conda env create --file environment.yml && conda activate lrisc"
+    if [ "$(id -u)" != 0 ]; then
+        # sudo may ask for a password only where someone can answer.
+        command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; } ||
+            die "missing: ${packages[*]}" "neither root nor sudo is available; have an administrator run:" "  $by_hand"
+        as_root=(sudo)
+    fi
+    say "installing with apt: ${packages[*]}"
+    # The lock time-out: a machine just started is often busy updating itself.
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+    { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${packages[@]}"; } >&2 ||
+        die "apt failed, see above; once it is mended, run again, or by hand:" "  $by_hand"
+}
+
+venv_is_whole() {
+    # The path: its scripts name the folder it was made in.
+    grep -qsx 'include-system-site-packages = true' .venv/pyvenv.cfg && grep -qsF "$PWD/.venv" .venv/bin/activate &&
+        "$python" -c 'import pip' 2>/dev/null
+}
+
+setup_venv() {
+    install_from_apt
+    "$system_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "$system_python is $("$system_python" -V), but 3.11 or newer is needed (Debian 12, Ubuntu 24.04 or newer);" \
+            "or use conda: conda env create --file environment.yml && conda activate lrisc"
+    if ! venv_is_whole; then
+        say "making .venv"
+        "$system_python" -m venv --clear --system-site-packages .venv
+    fi
+    say "installing Python packages into .venv (the first time takes minutes)"
+    "$system_python" scripts/pins.py constraints.txt >.venv/constraints.txt
+    local onnxruntime=cpu
+    ! "$python" -c 'import importlib.metadata as m; m.version("onnxruntime-gpu")' 2>/dev/null || onnxruntime=gpu
+    { pip install -c .venv/constraints.txt setuptools &&
+        pip install -c .venv/constraints.txt --no-build-isolation -e ".[$onnxruntime,dev]"; } ||
+        die "pip failed, see above; it needs a package index: run again when there is one"
+    "$python" -c 'import gnuradio.gr, SoapySDR, torch' ||
+        die "GNU Radio, SoapySDR and torch do not import together, see above; to start afresh: make clean setup"
+}
+
+if [ "$kind" = conda ]; then
+    stamp=$CONDA_PREFIX/lrisc-setup.stamp
+else
+    stamp=.venv/lrisc-setup.stamp
+fi
+finished && exit 0
+"setup_$kind"
+finish
