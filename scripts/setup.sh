@@ -106,7 +106,8 @@ setup_venv() {
     "$system_python" scripts/pins.py constraints.txt >.venv/constraints.txt
     local onnxruntime=cpu
     ! "$python" -c 'import importlib.metadata as m; m.version("onnxruntime-gpu")' 2>/dev/null || onnxruntime=gpu
-    { pip install -c .venv/constraints.txt setuptools &&
+    # First what builds the project's own metadata: the distribution's is too old for that.
+    { pip install -c .venv/constraints.txt setuptools packaging &&
         pip install -c .venv/constraints.txt --no-build-isolation -e ".[$onnxruntime,dev]"; } ||
         die "pip failed, see above; it needs a package index: run again when there is one"
     "$python" -c 'import gnuradio.gr, SoapySDR, torch' ||
