@@ -15,7 +15,7 @@ loopback: setup ## send a photograph through the software air, into out/loopback
 	@$(ENV) "$$bin/lrisc" loopback --out out/loopback
 
 check: setup ## style, types and layers
-	$(ENV) "$$bin/ruff" check . && "$$bin/ruff" format --check . && "$$bin/mypy" && "$$bin/lint-imports"
+	$(ENV) "$$bin/ruff" check . && "$$bin/ruff" format --check . && "$$bin/mypy" && "$$bin/lint-imports" --no-logo
 
 test: check ## everything that must hold before a commit
 	$(ENV) "$$python" -m pytest
