@@ -1,0 +1,110 @@
+"""The packet header: everything a receiver must know, repeated in every packet.
+
+122 bits of fields and reserve, CRC-32 (IEEE 802.3), K=7 rate-1/2 code: 320 coded bits, repeated over the header
+symbols in BPSK and permuted. One correct header suffices to lay out the whole image.
+"""
+
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Complex64, Float, Int64, UInt8
+
+from sdr import fec, sequences
+from sdr.waveform import Waveform
+
+VERSION = 1
+REPETITIONS = (1, 2, 4, 8)
+_WIDTHS = {
+    "version": 8,
+    "session": 24,
+    "image_id": 16,
+    "packet_index": 12,
+    "packet_count": 12,
+    "jscc_symbols": 25,
+    "side_bytes": 16,
+    "repetition_log2": 2,
+    "reserved": 7,
+}
+_FIELD_BITS = sum(_WIDTHS.values())
+INFO_BITS = _FIELD_BITS + 32
+CODED_BITS = 2 * (INFO_BITS + fec.TAIL_BITS)
+
+SESSION_LIMIT = 1 << _WIDTHS["session"]
+IMAGE_ID_LIMIT = 1 << _WIDTHS["image_id"]
+PACKET_LIMIT = (1 << _WIDTHS["packet_count"]) - 1
+SIDE_LIMIT = (1 << _WIDTHS["side_bytes"]) - 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """Contents of a packet header."""
+
+    session: int
+    image_id: int
+    packet_index: int
+    packet_count: int
+    jscc_symbols: int
+    side_bytes: int
+    repetition: int
+
+
+def pack(header: Header) -> UInt8[np.ndarray, "info"]:
+    """Return the `INFO_BITS` bits of a header with its CRC."""
+    values = {
+        "version": VERSION,
+        "session": header.session,
+        "image_id": header.image_id,
+        "packet_index": header.packet_index,
+        "packet_count": header.packet_count,
+        "jscc_symbols": header.jscc_symbols,
+        "side_bytes": header.side_bytes,
+        "repetition_log2": REPETITIONS.index(header.repetition),
+        "reserved": 0,
+    }
+    text = "".join(f"{values[name]:0{width}b}" for name, width in _WIDTHS.items())
+    return np.array([int(digit) for digit in text + f"{_crc(text):032b}"], dtype=np.uint8)
+
+
+def unpack(bits: UInt8[np.ndarray, "info"]) -> Header | None:
+    """Return the header in `bits`, or None if the CRC, the version or the reserve is wrong."""
+    text = "".join(map(str, bits.tolist()))
+    if int(text[_FIELD_BITS:], 2) != _crc(text[:_FIELD_BITS]):
+        return None
+    values, position = {}, 0
+    for name, width in _WIDTHS.items():
+        values[name] = int(text[position : position + width], 2)
+        position += width
+    if values.pop("version") != VERSION or values.pop("reserved") != 0:
+        return None
+    repetition = REPETITIONS[values.pop("repetition_log2")]
+    return Header(repetition=repetition, **values)
+
+
+def modulate(header: Header, waveform: Waveform) -> Complex64[np.ndarray, "symbols carriers"]:
+    """Return the BPSK points of the header on the data carriers of its OFDM symbols."""
+    coded = fec.encode(pack(header))[_positions(waveform)]
+    points = (1 - 2 * coded.astype(np.int8)).reshape(waveform.header_symbols, waveform.data_carriers)
+    return points.astype(np.complex64)
+
+
+def demodulate(llr: Float[np.ndarray, "packets symbols carriers"], waveform: Waveform) -> list[Header | None]:
+    """Decode the headers of many packets from the LLRs of their BPSK points (positive: 0 bit)."""
+    if not len(llr):
+        return []
+    flat = llr.reshape(len(llr), -1)
+    combined = np.stack([np.bincount(_positions(waveform), weights=row, minlength=CODED_BITS) for row in flat])
+    return [unpack(bits) for bits in fec.decode_blocks(combined)]
+
+
+@lru_cache(maxsize=16)
+def _positions(waveform: Waveform) -> Int64[np.ndarray, "slots"]:
+    """Coded bit in each header slot: whole copies one after the other, each permuted differently."""
+    slots = waveform.header_symbols * waveform.data_carriers
+    copies = -(-slots // CODED_BITS)
+    return sequences.permutations("header", copies, CODED_BITS).reshape(-1)[:slots]
+
+
+def _crc(text: str) -> int:
+    return zlib.crc32(int(text, 2).to_bytes(-(-_FIELD_BITS // 8), "big"))
