@@ -30,7 +30,7 @@ class Quality:
     lpips_missing: str | None = None
 
 
-def quality(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h w 3"]) -> Quality:
+def quality(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h2 w2 3"]) -> Quality:
     """PSNR, MS-SSIM and LPIPS of `test` against `reference`, both uint8[h, w, 3] RGB of one size.
 
     Raises:
@@ -41,7 +41,7 @@ def quality(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h w 
     return Quality(psnr_db(reference, test), ms_ssim(reference, test), distance, missing)
 
 
-def psnr_db(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h w 3"]) -> float:
+def psnr_db(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h2 w2 3"]) -> float:
     """10 log10(255² / MSE) in dB, the error averaged over pixels and colours; infinite for identical pictures.
 
     Raises:
@@ -53,11 +53,11 @@ def psnr_db(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h w 
     return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
 
 
-def ms_ssim(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h w 3"]) -> float:
+def ms_ssim(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h2 w2 3"]) -> float:
     """Multi-scale structural similarity, at most 1, the mean over the three colours.
 
     Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment", Asilomar 2003; the
-    colours are taken one by one as in TensorFlow and CompressAI. Where the shorter side is under 176 pixels the coarsest
+    colours are taken one by one as in TensorFlow and CompressAI. Under 176 pixels on the shorter side the coarsest
     scales are left out and the remaining weights renormalised to sum 1: 4 scales from 99 pixels, 3 from 44, 2 from 22.
     Under 11 pixels the borders are repeated until the window fits.
 
@@ -82,7 +82,7 @@ def ms_ssim(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h w 
     return sum(per_colour) / 3
 
 
-def lpips(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h w 3"]) -> float:
+def lpips(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h2 w2 3"]) -> float:
     """LPIPS v0.1 on AlexNet features, on the CPU; 0 for identical pictures. See `models.lpips`.
 
     Raises:

@@ -1,0 +1,1 @@
+"""Learned joint source-channel coding: picture → symbols and side information, and back."""

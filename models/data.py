@@ -1,0 +1,111 @@
+"""Training pictures: folders and tar shards → random crops, reproducible from (seed, step) alone.
+
+Since a batch depends on nothing but its step number, training resumes exactly without saving the loader's state.
+"""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.errors import ModelError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
+CROPS_PER_PICTURE = 2  # decoding costs more than cropping
+
+
+def read_encoded(sources: list[Path]) -> list[bytes]:
+    """The encoded pictures of folders (recursively) and tar files, in sorted order; `*-mask.png` are left out.
+
+    Raises:
+        ModelError: a source is missing or holds no picture.
+    """
+    pictures: list[bytes] = []
+    for source in sources:
+        before = len(pictures)
+        if source.is_dir():
+            paths = sorted(path for path in source.rglob("*") if _is_picture(path.name))
+            pictures.extend(path.read_bytes() for path in paths)
+        elif source.is_file():
+            pictures.extend(_read_tar(source))
+        if len(pictures) == before:
+            raise ModelError(f"{source}: no pictures found; name a folder or a tar file of {', '.join(sorted(SUFFIXES))}")
+    return pictures
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES and not name.endswith("-mask.png")
+
+
+def _read_tar(path: Path) -> Iterator[bytes]:
+    try:
+        with tarfile.open(path) as archive:
+            members = sorted((m for m in archive if m.isfile() and _is_picture(m.name)), key=lambda m: m.name)
+            for member in members:
+                handle = archive.extractfile(member)
+                if handle is not None:
+                    yield handle.read()
+    except tarfile.TarError as error:
+        raise ModelError(f"{path}: not a readable tar file ({error})") from error
+
+
+def decode(encoded: bytes) -> Image.Image:
+    """RGB picture of an encoded one.
+
+    Raises:
+        ModelError: damaged or of a kind that Pillow can't read.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError) as error:
+        raise ModelError(f"a training picture of {len(encoded)} bytes cannot be read: {error}") from error
+
+
+class CropBatches(Dataset[Tensor]):
+    """Item `step` is the batch of that step: uint8 [batch, 3, size, size].
+
+    Half of the crops are flipped, and half are scaled by 0.5…1 where the picture is large enough, at random.
+
+    Args:
+        pictures: encoded pictures.
+        batch: crops per step, a multiple of `CROPS_PER_PICTURE`.
+        size: side of a crop, pixels.
+        steps: number of steps.
+        seed: of the order and the crops.
+    """
+
+    def __init__(self, pictures: list[bytes], batch: int, size: int, steps: int, seed: int) -> None:
+        self.pictures, self.batch, self.size, self.steps, self.seed = pictures, batch, size, steps, seed
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> UInt8[Tensor, "b 3 s s"]:
+        rng = np.random.default_rng((self.seed, step))
+        per_step = self.batch // CROPS_PER_PICTURE
+        epoch, offset = divmod(step * per_step, len(self.pictures))
+        crops: list[np.ndarray] = []
+        for index in range(per_step):
+            wrap, position = divmod(offset + index, len(self.pictures))
+            order = np.random.default_rng((self.seed, 1, epoch + wrap)).permutation(len(self.pictures))
+            picture = decode(self.pictures[order[position]])
+            crops.extend(self._crop(picture, rng) for _ in range(CROPS_PER_PICTURE))
+        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+
+    def _crop(self, picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        source = self.size  # half of the crops keep the picture's own resolution, the others shrink it by up to 2
+        if rng.random() < 0.5:
+            source = int(self.size * rng.uniform(1, 2))
+        source = min(source, *picture.size)
+        left, top = (int(rng.integers(side - source + 1)) for side in picture.size)
+        box = (left, top, left + source, top + source)
+        crop = np.asarray(picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box))
+        return crop[:, ::-1] if rng.random() < 0.5 else crop

@@ -1,0 +1,177 @@
+"""What each training stage minimises: one module per stage, so that data-parallel training wraps it whole."""
+
+import torch
+from diffusers import DDIMScheduler
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models import channel
+from models.denoiser import Denoiser
+from models.jscc import rate_map
+from models.lpips import LPIPS
+from models.network import JsccNetwork
+from models.rate import LEVELS, ROI_GAIN, allocate
+from models.sampler import TRAIN_STEPS, sigma_map
+from models.transform import Decoded
+
+GROUP = 2  # positions per side of a rate-map group in training
+SYMBOLS_RANGE = (5.0, 150.0)  # mean symbols per position: CBR 1/150…1/5
+MSE_FLOOR = 3e-4  # the log loss stops rewarding what lies above about 35 dB
+LPIPS_FLOOR = 0.02
+LPIPS_WEIGHT = 1.5
+ROI_LOSS_WEIGHT = 2.0  # an error inside the region of interest counts 1 + this
+ROI_SHARE = 0.3  # share of crops with a region of interest
+UNIFORM_SHARE = 0.3  # share of crops with a uniform rate in adaptive networks
+
+
+def random_masks(batch: int, height: int, width: int, generator: torch.Generator) -> Float[Tensor, "b 1 h w"]:
+    """Boxes on the grid of rate groups for `ROI_SHARE` of the batch, zeros elsewhere."""
+    mask = torch.zeros(batch, 1, height // GROUP, width // GROUP)
+    draws = torch.rand(batch, 5, generator=generator).tolist()
+    for row, (use, top, left, tall, wide) in zip(mask, draws, strict=True):
+        if use < ROI_SHARE:
+            first_row, first_column = int(top * row.shape[1]), int(left * row.shape[2])
+            rows, columns = 1 + int(tall * row.shape[1] / 2), 1 + int(wide * row.shape[2] / 2)
+            row[:, first_row : first_row + rows, first_column : first_column + columns] = 1
+    return mask.repeat_interleave(GROUP, 2).repeat_interleave(GROUP, 3)
+
+
+def adaptive_counts(
+    bits: Float[Tensor, "b h w"], mask: Float[Tensor, "b 1 h w"], mean_symbols: Float[Tensor, "b"]
+) -> Int64[Tensor, "b h w"]:
+    """Symbols per position, allocated on `GROUP`×`GROUP` groups within `mean_symbols` per position."""
+    demand = functional.avg_pool2d((bits * (1 + ROI_GAIN * mask[:, 0]))[:, None], GROUP)
+    _, _, rows, columns = demand.shape
+    groups = demand.flatten(1)
+    positions = torch.full_like(groups, GROUP * GROUP)
+    budget = (mean_symbols * bits[0].numel()).to(groups)
+    index = allocate(groups, positions, budget).view(-1, rows, columns)
+    levels = torch.tensor(LEVELS, device=bits.device)[index]
+    return levels.repeat_interleave(GROUP, 1).repeat_interleave(GROUP, 2)
+
+
+def draw_counts(
+    network: JsccNetwork, image: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"], generator: torch.Generator
+) -> Int64[Tensor, "b h w"]:
+    """Random rates: log-uniform means over `SYMBOLS_RANGE`, adaptive ones where the network has a prior."""
+    low, high = (torch.tensor(bound).log() for bound in SYMBOLS_RANGE)
+    batch = len(image)
+    mean_symbols = (low + (high - low) * torch.rand(batch, generator=generator)).exp()
+    rows, columns = image.shape[-2] // 16, image.shape[-1] // 16
+    counts = mean_symbols.round().long()[:, None, None].expand(-1, rows, columns).clone()
+    if network.prior is not None:
+        with torch.no_grad():
+            adaptive = adaptive_counts(network.demand(image), mask, mean_symbols).cpu()
+        chosen = torch.rand(batch, generator=generator) >= UNIFORM_SHARE
+        counts[chosen] = adaptive[chosen]
+    return counts.to(image.device)
+
+
+def simulate(
+    network: JsccNetwork,
+    image: Float[Tensor, "b 3 h w"],
+    counts: Int64[Tensor, "b h w"],
+    mask: Float[Tensor, "b 1 h w"],
+    state: channel.ChannelState,
+    generator: torch.Generator,
+) -> Decoded:
+    """Sends a batch through the symbol channel and decodes it."""
+    device = image.device
+    snr_db, hint_db = state.snr_db.to(device), state.hint_db.to(device)
+    sent = network.transmit(image, counts, mask, hint_db)
+    erased = state.noise_var.isinf()
+    spread = torch.where(erased, 0.0, state.noise_var).sqrt() * 0.5**0.5
+    noise = torch.complex(*(spread * torch.randn(spread.shape, generator=generator) for _ in range(2))).to(device)
+    received = sent.symbols / sent.power.sqrt()[:, None, None, None] + noise
+    return network.receive(received, state.noise_var.to(device), sent.power, counts, mask, snr_db, hint_db)
+
+
+def weighted_mse(image: Tensor, target: Tensor, mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b"]:
+    """Mean squared error per picture with the region of interest counted `1 + ROI_LOSS_WEIGHT` times."""
+    weight = 1 + ROI_LOSS_WEIGHT * functional.interpolate(mask, scale_factor=16, mode="nearest")
+    error = (image - target).square() * weight
+    return error.mean(dim=(1, 2, 3)) / weight.mean(dim=(1, 2, 3))
+
+
+class JsccObjective(nn.Module):
+    """Stage 1: log MSE over random SNR, rate, fading, loss and regions of interest; the prior learns beside it."""
+
+    def __init__(self, network: JsccNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def trained(self) -> JsccNetwork:
+        return self.network
+
+    def forward(self, crops: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> dict[str, Tensor]:
+        """`loss` to minimise and parts of it for the log."""
+        network, image = self.network, crops.float() / 255
+        rows, columns = image.shape[-2] // 16, image.shape[-1] // 16
+        mask = random_masks(len(image), rows, columns, generator).to(image.device)
+        if network.prior is None:
+            mask = torch.zeros_like(mask)
+        counts = draw_counts(network, image, mask, generator)
+        state = channel.draw((len(image), network.symbol_limit, rows, columns), generator)
+        decoded = simulate(network, image, counts, mask, state, generator)
+        mse = weighted_mse(decoded.image, image, mask)
+        loss = (mse + MSE_FLOOR).log().mean()
+        # Gaussian likelihood of the error, for σ alone.
+        log_sigma = sigma_map(decoded).log()
+        error = (decoded.image.detach() - image).square()
+        sigma_loss = (log_sigma + 0.5 * error / (2 * log_sigma).exp()).mean()
+        total = loss + 0.05 * sigma_loss
+        parts = {"log_mse": loss.detach(), "sigma_nll": sigma_loss.detach()}
+        if network.prior is not None:
+            with torch.no_grad():
+                linear = network.basis.analyse(image)
+            bits, hyper_bits = network.prior(linear, network.basis.log_scale)
+            total = total + 1e-4 * (bits.mean() + hyper_bits)
+            parts["bits"] = (bits.mean() + hyper_bits).detach()
+        return {"loss": total, **parts}
+
+
+class DenoiserObjective(nn.Module):
+    """Stage 2: x0 of the residual at random noise levels, MSE and LPIPS-Squeeze, with the JSCC network frozen.
+
+    Reported metrics use LPIPS-Alex, which training never sees.
+    """
+
+    def __init__(self, network: JsccNetwork, denoiser: Denoiser, scheduler: DDIMScheduler) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.denoiser = denoiser
+        self.levels = scheduler.alphas_cumprod
+        self.perceptual = LPIPS("squeeze").eval().requires_grad_(False)
+
+    @property
+    def trained(self) -> Denoiser:
+        return self.denoiser
+
+    def forward(self, crops: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> dict[str, Tensor]:
+        """`loss` to minimise and parts of it for the log."""
+        image = crops.float() / 255
+        rows, columns = image.shape[-2] // 16, image.shape[-1] // 16
+        self.network.eval()
+        with torch.no_grad():
+            mask = random_masks(len(image), rows, columns, generator).to(image.device)
+            counts = draw_counts(self.network, image, mask, generator)
+            state = channel.draw((len(image), self.network.symbol_limit, rows, columns), generator)
+            base = simulate(self.network, image, counts, mask, state, generator)
+        sigma = sigma_map(base)
+        residual = (image - base.image) / sigma
+        timestep = torch.randint(TRAIN_STEPS, (len(image),), generator=generator)
+        # Few-step sampling spends most of its calls near pure noise, and the first always there.
+        timestep[torch.rand(len(image), generator=generator) < 0.4] = TRAIN_STEPS - 1
+        level = self.levels[timestep][:, None, None, None].to(image.device)
+        noise = torch.randn(image.shape, generator=generator).to(image.device)
+        noisy = level.sqrt() * residual + (1 - level).sqrt() * noise
+        fraction = timestep.to(image.device) / TRAIN_STEPS
+        rate = rate_map(counts).mean(dim=(1, 2, 3))
+        estimate = self.denoiser(noisy, fraction, base, state.snr_db.to(image.device), rate)
+        refined = base.image + sigma * estimate
+        log_mse = (weighted_mse(refined, image, mask) + MSE_FLOOR).log().mean()
+        lpips = self.perceptual(refined.clamp(0, 1), image)
+        loss = log_mse + LPIPS_WEIGHT * (lpips + LPIPS_FLOOR).log().mean()
+        return {"loss": loss, "log_mse": log_mse.detach(), "lpips_squeeze": lpips.mean().detach()}
