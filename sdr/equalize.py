@@ -16,6 +16,8 @@ from sdr.waveform import Waveform
 _RANK_TOLERANCE = 0.01
 _ITERATIONS = 3
 _NOISE_FLOOR = 1e-9
+_SLOPE_LIMIT = 0.6
+"""Largest phase step per OFDM symbol that the search covers, in rad: 1.3 kHz of CFO left after the preamble."""
 _ERASED_SNR = 1e-3
 """A carrier 30 dB under the noise carries nothing: dividing by it only makes large numbers."""
 
@@ -56,18 +58,57 @@ def delay_basis(waveform: Waveform) -> Complex128[np.ndarray, "used rank"]:
     return selected
 
 
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Where the known subcarriers of a packet lie, and what of the estimation depends on that alone."""
+
+    row: Int64[np.ndarray, "known"]
+    column: Int64[np.ndarray, "known"]
+    reference: Complex64[np.ndarray, "symbols used"]
+    """Known values; the header's data carriers are filled in per packet."""
+    frequency: Float64[np.ndarray, "known"]
+    """Angular frequency of the carrier, in rad per sample."""
+    product: Float64[np.ndarray, "known"]
+    """`frequency` times the moment of the symbol: phase per unit of clock drift."""
+    counts: Float64[np.ndarray, "used"]
+    matrix: Complex128[np.ndarray, "used used"]
+    """Weighted least squares from per-carrier means onto the delay basis."""
+    leverage: Float64[np.ndarray, "used"]
+    rank: int
+    moment: Float64[np.ndarray, "symbols"]
+    slopes: Float64[np.ndarray, "slopes"]
+    """Phase slopes to search, in rad per sample."""
+    search: Complex128[np.ndarray, "slopes symbols"]
+
+
 @lru_cache(maxsize=64)
-def _smoother(
-    waveform: Waveform, payload_symbols: int
-) -> tuple[Complex128[np.ndarray, "used used"], Float64[np.ndarray, "used"], int]:
-    """Weighted least squares onto the delay basis from per-carrier means: matrix, leverage, rank."""
-    counts = np.full(waveform.used_subcarriers, 2.0 + waveform.header_symbols)
-    counts[ofdm.grid(waveform).pilot] += payload_symbols
-    basis = delay_basis(waveform)
+def _known(waveform: Waveform, payload_symbols: int) -> _Known:
+    layout, basis = ofdm.grid(waveform), delay_basis(waveform)
+    rows = waveform.header_symbols + payload_symbols
+    values = np.zeros((2 + rows, waveform.used_subcarriers), np.complex64)
+    values[:2] = layout.long_values
+    values[2 : 2 + waveform.header_symbols] = 1
+    values[2:, layout.pilot] = layout.pilot_values[:rows]
+    row, column = np.nonzero(values)
+    moment = times(waveform, 2 + rows)
+    frequency = 2 * np.pi * layout.carriers[column] / waveform.fft_size
+    counts = np.bincount(column).astype(np.float64)
     inverse = np.linalg.inv((basis.conj().T * counts) @ basis)
-    matrix = (basis @ inverse @ basis.conj().T) * counts
-    leverage = np.einsum("ij,jk,ik->i", basis, inverse, basis.conj()).real
-    return matrix, leverage, basis.shape[1]
+    slopes = np.linspace(-_SLOPE_LIMIT, _SLOPE_LIMIT, 129) / waveform.symbol_samples
+    return _Known(
+        row=row,
+        column=column,
+        reference=values,
+        frequency=frequency,
+        product=frequency * moment[row],
+        counts=counts,
+        matrix=(basis @ inverse @ basis.conj().T) * counts,
+        leverage=np.einsum("ij,jk,ik->i", basis, inverse, basis.conj()).real,
+        rank=basis.shape[1],
+        moment=moment,
+        slopes=slopes,
+        search=np.exp(-1j * np.outer(slopes, moment)),
+    )
 
 
 def times(waveform: Waveform, symbols: int) -> Float64[np.ndarray, "symbols"]:
@@ -101,7 +142,7 @@ def header_llr(
     pilots = np.sum(rows[:, layout.pilot] * (response[layout.pilot] * layout.pilot_values[:count]).conj(), axis=1)
     # Phase is a line through 0 at the long symbols: a search in one dimension stays safe far below 0 dB.
     moments = times(waveform, 2 + count)[2:]
-    slopes = np.linspace(-1, 1, 65) * (0.6 / waveform.symbol_samples)
+    slopes = np.linspace(-_SLOPE_LIMIT, _SLOPE_LIMIT, 65) / waveform.symbol_samples
     scores = (np.exp(-1j * np.outer(slopes, moments)) @ pilots).real
     turn = np.exp(-1j * slopes[np.argmax(scores)] * moments)[:, None]
     points = rows[:, layout.data] * turn * response[layout.data].conj() * layout.header_scramble.conj()
@@ -120,33 +161,29 @@ def estimate(
     Alternates between phases, clock offset and channel, each by least squares given the others.
     """
     layout = ofdm.grid(waveform)
-    symbols = len(received)
-    payload_symbols = symbols - 2 - waveform.header_symbols
-    row, column, reference = _known(header_points, waveform, payload_symbols)
-    observed = received[row, column] * reference.conj()  # unit-modulus references: now channel and phase only
-    counts = np.bincount(column, minlength=waveform.used_subcarriers)
-    matrix, leverage, rank = _smoother(waveform, payload_symbols)
-    moment, frequency = times(waveform, symbols), 2 * np.pi * layout.carriers / waveform.fft_size
-    slope_regressor = frequency[column] * moment[row]
+    symbols, first = len(received), 2 + waveform.header_symbols
+    known = _known(waveform, symbols - first)
+    reference = known.reference.copy()
+    reference[2:first, layout.data] = header_points * layout.header_scramble
+    # References have unit modulus: what is left is channel and phase.
+    observed = (received * reference.conj())[known.row, known.column].astype(np.complex128)
 
     response, noise = first_estimate(received, waveform)
-    drift, cfo = 0.0, 0.0
-    phase = phase_var = np.zeros(symbols)
-    freedom = 0.0
+    line, drift = None, 0.0
     for _ in range(_ITERATIONS):
-        aligned = observed * response[column].conj() * np.exp(1j * drift * slope_regressor)
-        sums = np.bincount(row, aligned.real, symbols) + 1j * np.bincount(row, aligned.imag, symbols)
-        energy = np.bincount(row, np.abs(response[column]) ** 2, symbols)
-        phase, phase_var, cfo, freedom = _track_phase(sums, noise / (2 * energy), moment, waveform)
-        slope = _slope_step(aligned * np.exp(-1j * phase[row]), response[column], row, column, moment, frequency)
-        drift -= slope
-        turn = np.exp(1j * (drift * slope_regressor - phase[row]))
-        settled = observed * turn
-        mean = np.bincount(column, settled.real) + 1j * np.bincount(column, settled.imag)
-        response = matrix @ (mean / counts)
-        residual = float(np.sum(np.abs(settled - response[column]) ** 2))
-        noise = max(residual / (len(row) - rank - freedom / 2), _NOISE_FLOOR)
-    return Estimate(response, leverage, phase, phase_var, drift, noise, cfo)
+        expected = response[known.column]
+        aligned = observed * (expected.conj() * np.exp(1j * drift * known.product))
+        track = _track_phase(_per_symbol(aligned, known, symbols), noise, expected, line, known)
+        line = track.line
+        drift -= _drift_step(aligned * np.exp(-1j * track.phase[known.row]), expected, known)
+        settled = observed * np.exp(1j * (drift * known.product - track.phase[known.row]))
+        mean = np.bincount(known.column, settled.real) + 1j * np.bincount(known.column, settled.imag)
+        response = known.matrix @ (mean / known.counts)
+        error = settled - response[known.column]
+        freedom = len(error) - known.rank - track.freedom / 2  # a phase takes one real dimension
+        noise = max(float(np.vdot(error, error).real) / freedom, _NOISE_FLOOR)
+    cfo = float(track.line[1]) / (2 * np.pi)
+    return Estimate(response, known.leverage, track.phase, track.variance, drift, noise, cfo)
 
 
 def equalize(
@@ -173,69 +210,60 @@ def equalize(
     return symbols.reshape(-1).astype(np.complex64), variance.reshape(-1).astype(np.float32)
 
 
-def _known(
-    header_points: Complex64[np.ndarray, "header data"], waveform: Waveform, payload_symbols: int
-) -> tuple[Int64[np.ndarray, "known"], Int64[np.ndarray, "known"], Complex64[np.ndarray, "known"]]:
-    """Symbol index, carrier position and value of every known subcarrier."""
-    layout = ofdm.grid(waveform)
-    rows = waveform.header_symbols + payload_symbols
-    values = np.zeros((2 + rows, waveform.used_subcarriers), np.complex64)
-    values[:2] = layout.long_values
-    values[2:, layout.pilot] = layout.pilot_values[:rows]
-    values[2 : 2 + waveform.header_symbols, layout.data] = header_points * layout.header_scramble
-    row, column = np.nonzero(values)
-    return row, column, values[row, column]
+@dataclass(frozen=True, eq=False)
+class _Track:
+    phase: Float64[np.ndarray, "symbols"]
+    variance: Float64[np.ndarray, "symbols"]
+    line: tuple[float, float]
+    """Phase at the middle of the long symbols, in rad, and its slope, in rad per sample."""
+    freedom: float
+    """Real degrees of freedom that the phases took from the data."""
+
+
+def _per_symbol(
+    values: Complex128[np.ndarray, "known"], known: _Known, symbols: int
+) -> Complex128[np.ndarray, "symbols"]:
+    return np.bincount(known.row, values.real, symbols) + 1j * np.bincount(known.row, values.imag, symbols)
 
 
 def _track_phase(
     sums: Complex128[np.ndarray, "symbols"],
-    variance: Float64[np.ndarray, "symbols"],
-    moment: Float64[np.ndarray, "symbols"],
-    waveform: Waveform,
-) -> tuple[Float64[np.ndarray, "symbols"], Float64[np.ndarray, "symbols"], float, float]:
-    """Common phases from per-symbol correlations: a line, plus a random walk as far as the data show one.
-
-    Returns phases, their error variances, the CFO in cycles per sample, and the degrees of freedom spent.
-    """
-    span = waveform.symbol_samples
-    slopes = np.linspace(-1, 1, 129) * (0.6 / span)
-    scores = np.abs(np.exp(-1j * np.outer(slopes, moment)) @ sums)
-    slope = float(slopes[np.argmax(scores)])
-    offset = float(np.angle(np.sum(sums * np.exp(-1j * slope * moment))))
-    left = np.angle(sums * np.exp(-1j * (slope * moment + offset)))
-    design = np.stack([np.ones_like(moment), moment / span], axis=1)
-    weighted = design / variance[:, None]
-    covariance = np.linalg.inv(weighted.T @ design)
-    line = covariance @ (weighted.T @ left)
-    left = left - design @ line
-    phase = slope * moment + offset + design @ line
-    spread = np.einsum("ij,jk,ik->i", design, covariance, design)
-    step = np.mean(np.diff(left) ** 2 - variance[1:] - variance[:-1])
-    uncertainty = np.std(np.diff(left) ** 2) / np.sqrt(len(left))
-    walk = float(step) if step > 2 * uncertainty else 0.0
-    freedom = 2.0
-    if walk > 0:
-        lags = np.abs(moment[:, None] - moment[None]) / span
-        prior = walk * (lags.max() - lags / 2)  # Brownian motion of unknown level
-        smoother = prior @ np.linalg.inv(prior + np.diag(variance))
-        phase = phase + smoother @ left
-        spread = np.diag(prior - smoother @ prior)
-        freedom += float(np.trace(smoother))
-    cfo = (slope + float(line[1]) / span) / (2 * np.pi)
-    return phase, spread, cfo, freedom
+    noise: float,
+    expected: Complex128[np.ndarray, "known"],
+    line: tuple[float, float] | None,
+    known: _Known,
+) -> _Track:
+    """Common phases from per-symbol correlations: a line, plus a random walk as far as the data show one."""
+    moment = known.moment
+    weight = 2 * np.bincount(known.row, np.abs(expected) ** 2) / noise  # inverse variance of each symbol's phase
+    if line is None:
+        scores = known.search @ sums
+        best = int(np.argmax(np.abs(scores)))
+        line = float(np.angle(scores[best])), float(known.slopes[best])
+    left = np.angle(sums * np.exp(-1j * (line[0] + line[1] * moment)))
+    design = np.stack([np.ones_like(moment), moment])
+    covariance = np.linalg.inv((design * weight) @ design.T)
+    fit = covariance @ (design @ (weight * left))
+    left = left - fit @ design
+    line = line[0] + float(fit[0]), line[1] + float(fit[1])
+    phase = line[0] + line[1] * moment
+    variance = np.einsum("is,ij,js->s", design, covariance, design)
+    # Steps beyond what the noise of two neighbours explains are the oscillator's: phase noise, a Wiener process.
+    steps = np.diff(left) ** 2
+    excess = float(np.mean(steps - 1 / weight[1:] - 1 / weight[:-1]))
+    if excess < 2 * float(np.std(steps)) / len(steps) ** 0.5:
+        return _Track(phase, variance, line, 2.0)
+    distance = np.abs(moment[:, None] - moment) / np.mean(np.diff(moment))
+    prior = excess * (distance.max() - distance / 2)  # of a Wiener process at unknown level
+    smoother = prior @ np.linalg.inv(prior + np.diag(1 / weight))
+    return _Track(phase + smoother @ left, np.diag(prior - smoother @ prior), line, 2.0 + float(np.trace(smoother)))
 
 
-def _slope_step(
-    aligned: Complex128[np.ndarray, "known"],
-    response: Complex128[np.ndarray, "known"],
-    row: Int64[np.ndarray, "known"],
-    column: Int64[np.ndarray, "known"],
-    moment: Float64[np.ndarray, "symbols"],
-    frequency: Float64[np.ndarray, "used"],
+def _drift_step(
+    aligned: Complex128[np.ndarray, "known"], expected: Complex128[np.ndarray, "known"], known: _Known
 ) -> float:
     """Gauss-Newton step of the phase that grows with frequency and time, beside one that grows with frequency only."""
-    weight = np.abs(response) ** 2
-    angle = aligned.imag
-    regressors = np.stack([frequency[column], frequency[column] * moment[row]])
+    weight = np.abs(expected) ** 2
+    regressors = np.stack([known.frequency, known.product])
     normal = (regressors * weight) @ regressors.T
-    return float(np.linalg.solve(normal, regressors @ angle)[1])
+    return float(np.linalg.solve(normal, regressors @ aligned.imag)[1])

@@ -24,7 +24,7 @@ def _branch_signs() -> Float32[np.ndarray, "output predecessor branch"]:
         1.0 - 2.0 * (np.array([bin(value & polynomial).count("1") for value in register.ravel()]) & 1)
         for polynomial in POLYNOMIALS
     ]
-    return np.stack(signs).reshape(2, 2 * 32, 2).transpose(0, 2, 1).astype(np.float32)
+    return np.asarray(np.stack(signs).reshape(2, 2 * 32, 2).transpose(0, 2, 1), np.float32)
 
 
 _SIGNS = _branch_signs()
@@ -36,7 +36,7 @@ def encode(bits: UInt8[np.ndarray, "n"]) -> UInt8[np.ndarray, "coded"]:
     for polynomial in POLYNOMIALS:
         taps = np.array([int(digit) for digit in f"{polynomial:07b}"], dtype=np.int64)
         outputs.append(np.convolve(bits.astype(np.int64), taps) & 1)
-    return np.stack(outputs, axis=1).reshape(-1).astype(np.uint8)
+    return np.asarray(np.stack(outputs, axis=1).reshape(-1), np.uint8)
 
 
 def decode(llr: Num[np.ndarray, "coded"]) -> UInt8[np.ndarray, "n"]:

@@ -43,7 +43,7 @@ def encode_side(side: bytes) -> Complex64[np.ndarray, "n"]:
     """Protect side information: CRC-32, K=7 code, QPSK of unit power; one copy."""
     framed = side + zlib.crc32(side).to_bytes(_CRC_BYTES, "big")
     coded = 1 - 2 * fec.encode(np.unpackbits(np.frombuffer(framed, np.uint8))).astype(np.float32)
-    return ((coded[0::2] + 1j * coded[1::2]) / np.sqrt(2)).astype(np.complex64)
+    return np.asarray((coded[0::2] + 1j * coded[1::2]) / np.sqrt(2), np.complex64)
 
 
 def decode_side(

@@ -86,7 +86,7 @@ def modulate(header: Header, waveform: Waveform) -> Complex64[np.ndarray, "symbo
     """Return the BPSK points of the header on the data carriers of its OFDM symbols."""
     coded = fec.encode(pack(header))[_positions(waveform)]
     points = (1 - 2 * coded.astype(np.int8)).reshape(waveform.header_symbols, waveform.data_carriers)
-    return points.astype(np.complex64)
+    return np.asarray(points, np.complex64)
 
 
 def demodulate(llr: Float[np.ndarray, "packets symbols carriers"], waveform: Waveform) -> list[Header | None]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Complex64, Float32, Float64
+from jaxtyping import Bool, Complex64, Float32
 
 from sdr.errors import SdrError
 from sdr.transmit import PacketSpan
@@ -141,7 +141,9 @@ def apply_channel(
     number of packets.
     """
     if len(packets) != len(realisation.taps):
-        raise SdrError(f"the channel was drawn for {len(realisation.taps)} packets, the transmission has {len(packets)}")
+        raise SdrError(
+            f"the channel was drawn for {len(realisation.taps)} packets, the transmission has {len(packets)}"
+        )
     faded = _fade(samples, packets, realisation)
     step = 1 + 1e-6 * realisation.sfo_ppm
     count = int(np.ceil(faded.size / step + realisation.delay_samples)) + realisation.tail_samples
@@ -152,7 +154,7 @@ def apply_channel(
         rng = np.random.default_rng(realisation.noise_seed)
         scale = np.float32(realisation.noise_variance**0.5)
         received = received + scale * _complex_normal(rng, (count,))
-    return received.astype(np.complex64)
+    return np.asarray(received, np.complex64)
 
 
 def resample(
@@ -184,7 +186,7 @@ def _interpolators() -> Float32[np.ndarray, "phases taps"]:
     distance = np.linspace(0, 1, _PHASES + 1)[:, None] - np.arange(1 - _HALF_TAPS, _HALF_TAPS + 1)
     turn = np.pi * distance / _HALF_TAPS
     window = 0.42 + 0.5 * np.cos(turn) + 0.08 * np.cos(2 * turn)
-    return (np.sinc(distance) * window).astype(np.float32)
+    return np.asarray(np.sinc(distance) * window, np.float32)
 
 
 def _shift(samples: Complex64[np.ndarray, "n"], start: int, count: int) -> Complex64[np.ndarray, "count"]:
@@ -208,8 +210,8 @@ def _fade(
 
 
 def _oscillator(count: int, realisation: ChannelRealisation) -> Complex64[np.ndarray, "count"]:
-    turns: Float64[np.ndarray, "count"] = np.arange(count) * (realisation.cfo_hz / realisation.sample_rate_hz)
-    return np.exp(2j * np.pi * (turns % 1.0) + 1j * realisation.phase_rad).astype(np.complex64)
+    turns = np.arange(count) * (realisation.cfo_hz / realisation.sample_rate_hz)
+    return np.asarray(np.exp(2j * np.pi * (turns % 1.0) + 1j * realisation.phase_rad), np.complex64)
 
 
 def _complex_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Complex64[np.ndarray, "..."]:

@@ -89,9 +89,7 @@ def to_carriers(
     return np.asarray(bins * np.float32(1 / waveform.amplitude), np.complex64)
 
 
-def add_prefix(
-    symbols: Complex64[np.ndarray, "symbols fft"], waveform: Waveform
-) -> Complex64[np.ndarray, "samples"]:
+def add_prefix(symbols: Complex64[np.ndarray, "symbols fft"], waveform: Waveform) -> Complex64[np.ndarray, "samples"]:
     """Prepend the cyclic prefix to each symbol and string them together."""
     return np.concatenate([symbols[:, -waveform.cyclic_prefix :], symbols], axis=1).reshape(-1)
 
@@ -102,5 +100,4 @@ def _flattest(label: str, carriers: Int64[np.ndarray, "n"], fft_size: int) -> Co
     bins = np.zeros((_CANDIDATES, 4 * fft_size), np.complex64)
     bins[:, carriers % (4 * fft_size)] = values
     peaks = np.abs(scipy.fft.ifft(bins, axis=1)).max(axis=1)
-    best: Complex64[np.ndarray, "n"] = values[np.argmin(peaks)]
-    return best
+    return np.asarray(values[np.argmin(peaks)])

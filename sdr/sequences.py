@@ -23,14 +23,14 @@ def words(label: str, count: int) -> UInt64[np.ndarray, "count"]:
 def bpsk(label: str, *shape: int) -> Complex64[np.ndarray, "..."]:
     """Return ±1 of the given shape, unit power."""
     bits = (words(label, int(np.prod(shape))) >> np.uint64(63)).astype(np.int8)
-    return (1 - 2 * bits).astype(np.complex64).reshape(shape)
+    return np.asarray(1 - 2 * bits, np.complex64).reshape(shape)
 
 
 def qpsk(label: str, *shape: int) -> Complex64[np.ndarray, "..."]:
     """Return (±1±j)/√2 of the given shape, unit power."""
     top = (words(label, int(np.prod(shape))) >> np.uint64(62)).astype(np.int8)
     points = (1 - 2 * (top & 1)) + 1j * (1 - 2 * (top >> 1))
-    return (points / np.sqrt(2)).astype(np.complex64).reshape(shape)
+    return np.asarray(points / np.sqrt(2), np.complex64).reshape(shape)
 
 
 def permutations(label: str, rows: int, columns: int) -> Int64[np.ndarray, "rows columns"]:

@@ -15,11 +15,11 @@ from jaxtyping import Complex64, Float64, Int64
 from sdr import ofdm
 from sdr.waveform import Waveform
 
-_DETECTION_THRESHOLD = 0.2
-"""Correlation coefficient. White noise exceeds it with probability exp(-0.2² · 304) = 5e-6 per position."""
+_DETECTION_THRESHOLD = 0.16
+"""Correlation coefficient. White noise exceeds it with probability exp(-0.16² · 304) = 4e-4 per position."""
 _CONFIRMATION_THRESHOLD = 0.06
 """Share of the energy of two long symbols in one path; noise exceeds it with probability 1e-12 per position."""
-_SEARCH_SAMPLES = 80
+_SEARCH_SAMPLES = 192
 """Half-width of the timing search around the detector's estimate."""
 EARLY_SAMPLES = 6
 """FFT windows start this much before the first path, so that the skirts of a fractional delay stay within."""
@@ -82,7 +82,9 @@ def _moving_sum(values: np.ndarray, length: int) -> np.ndarray:
     return difference
 
 
-def _coarse_cfo(short: Complex64[np.ndarray, "candidates short"], waveform: Waveform) -> Float64[np.ndarray, "candidates"]:
+def _coarse_cfo(
+    short: Complex64[np.ndarray, "candidates short"], waveform: Waveform
+) -> Float64[np.ndarray, "candidates"]:
     """CFO from the short sequence: one period apart for the range, then four for accuracy."""
     period = waveform.short_period
     inner = short[:, period:-period]  # the start is only known to about a period
@@ -94,8 +96,7 @@ def _coarse_cfo(short: Complex64[np.ndarray, "candidates short"], waveform: Wave
 
 
 def _wrap(angle: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-    wrapped: Float64[np.ndarray, "..."] = (angle + np.pi) % (2 * np.pi) - np.pi
-    return wrapped
+    return np.asarray((angle + np.pi) % (2 * np.pi) - np.pi)
 
 
 def _long_correlation(

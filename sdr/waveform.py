@@ -1,5 +1,6 @@
 """The air interface as data: one frozen dataclass, one YAML file per variant."""
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -37,7 +38,9 @@ class Waveform:
                 raise SdrError(f"waveform '{self.name}': {message}")
 
         require(self.sample_rate_hz > 0, f"sample_rate_hz must be positive, got {self.sample_rate_hz}")
-        require(self.fft_size >= 32 and self.fft_size & (self.fft_size - 1) == 0, "fft_size must be a power of two ≥ 32")
+        require(
+            self.fft_size >= 32 and self.fft_size & (self.fft_size - 1) == 0, "fft_size must be a power of two ≥ 32"
+        )
         require(8 <= self.cyclic_prefix <= self.fft_size // 2, "cyclic_prefix must lie in 8…fft_size/2")
         require(8 <= self.edge_carrier < self.fft_size // 2, "edge_carrier must lie in 8…fft_size/2-1")
         require(
@@ -92,7 +95,7 @@ class Waveform:
     @property
     def amplitude(self) -> float:
         """Scale of a unit subcarrier symbol under the unitary FFT, so that a packet has rms `tx_rms`."""
-        return self.tx_rms * float(self.fft_size / self.used_subcarriers) ** 0.5
+        return self.tx_rms * math.sqrt(self.fft_size / self.used_subcarriers)
 
     def packet_samples(self, payload_symbols: int) -> int:
         """Samples of a packet with that many payload OFDM symbols."""
