@@ -86,7 +86,6 @@ raise SystemExit(bool(missing))
 
 def _probes() -> tuple[_Probe, ...]:
     install = _installer()
-    versions = {"diffusers": "diffusers", "torchmetrics": "torchmetrics", "typer and rich": "typer, rich"}
     return (
         _Probe("GNU Radio", _GNURADIO, install),
         _Probe("SoapySDR", _SOAPY_MODULES, install),
@@ -94,10 +93,7 @@ def _probes() -> tuple[_Probe, ...]:
         _Probe("torch", _TORCH, install),
         _Probe("onnxruntime", "import onnxruntime as o; print(o.__version__, *o.get_available_providers())", install),
         _Probe("Pillow", _PILLOW, f"{_pip()} install --upgrade --force-reinstall 'pillow>=11.3'"),
-        *(
-            _Probe(name, f"import {modules}; print({modules.split(',')[0]}.__version__)", install)
-            for name, modules in versions.items()
-        ),
+        *(_Probe(name, f"import {name}; print({name}.__version__)", install) for name in ("diffusers", "torchmetrics")),
     )
 
 
@@ -188,7 +184,8 @@ def _weights() -> list[Check]:
     try:
         from models import weights
 
-        names = sorted(folder.name for folder in weights.ROOT.iterdir() if folder.is_dir())
+        folder = Path(weights.__file__).parent / "weights"
+        names = sorted(model.name for model in folder.iterdir() if model.is_dir())
     except Exception as error:  # whatever a broken torch raises is what there is to report
         return [Check("weights", False, f"{type(error).__name__}: {error}", "git checkout -- models/weights")]
     checks = []

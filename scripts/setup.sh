@@ -88,8 +88,9 @@ install_from_apt() {
 }
 
 venv_is_whole() {
-    # The path: its scripts name the folder it was made in.
-    grep -qsx 'include-system-site-packages = true' .venv/pyvenv.cfg && grep -qsF "$PWD/.venv" .venv/bin/activate &&
+    # The path: its scripts name the folder it was made in. The mark: pip was killed half-way through a package.
+    [ ! -e .venv/unfinished ] &&
+        grep -qsx 'include-system-site-packages = true' .venv/pyvenv.cfg && grep -qsF "$PWD/.venv" .venv/bin/activate &&
         "$python" -c 'import pip' 2>/dev/null
 }
 
@@ -107,9 +108,13 @@ setup_venv() {
     local onnxruntime=cpu
     ! "$python" -c 'import importlib.metadata as m; m.version("onnxruntime-gpu")' 2>/dev/null || onnxruntime=gpu
     # First what builds the project's own metadata: the distribution's is too old for that.
+    local failed=0
+    trap 'exit 130' INT TERM
+    touch .venv/unfinished
     { pip install -c .venv/constraints.txt setuptools packaging &&
-        pip install -c .venv/constraints.txt --no-build-isolation -e ".[$onnxruntime,dev]"; } ||
-        die "pip failed, see above; it needs a package index: run again when there is one"
+        pip install -c .venv/constraints.txt --no-build-isolation -e ".[$onnxruntime,dev]"; } || failed=1
+    rm .venv/unfinished # an error, unlike a kill, leaves every package whole
+    [ $failed = 0 ] || die "pip failed, see above; it needs a package index: run again when there is one"
     "$python" -c 'import gnuradio.gr, SoapySDR, torch' ||
         die "GNU Radio, SoapySDR and torch do not import together, see above; to start afresh: make clean setup"
 }
