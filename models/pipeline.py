@@ -1,0 +1,225 @@
+"""The codecs LRISC and DeepJSCC: numpy pictures in and out around the trained networks."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from jaxtyping import Bool, Complex64, Float32, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from models.codec import Encoded, check_received, check_request
+from models.denoiser import Denoiser
+from models.errors import ModelError
+from models.jscc import rate_map
+from models.modulation import byte_to_gain, from_stream, gain_to_byte, sent_mask, to_stream
+from models.network import JsccNetwork
+from models.rate import LEVELS, ROI_GAIN, allocate, spread_remainder
+from models.sampler import make_scheduler, sample
+from models.side import GROUP_SIZES, Side, group_grid, pack, round_hint, unpack
+from models.transform import PATCH
+from models.weights import Card, find, read_card, write_card
+
+MAP_SHARE = 0.05  # the rate map may cost this share of the symbols; coarser groups, then a uniform rate, otherwise
+ROI_SHARE = 0.15  # the same with a region of interest, for which there is no map-free way
+
+
+class JsccCodec:
+    """A trained `JsccNetwork`, with or without a denoiser, as a `Codec`.
+
+    Args:
+        card: of the weights; its hash gives the id that travels in the side information.
+        network: the JSCC network.
+        denoiser: refines the direct picture; without one, `steps` has no effect.
+    """
+
+    def __init__(self, card: Card, network: JsccNetwork, denoiser: Denoiser | None) -> None:
+        self.card, self.name = card, card.name
+        self.network = network.eval().requires_grad_(False)
+        self.denoiser = denoiser.eval().requires_grad_(False) if denoiser is not None else None
+        self.scheduler: DDIMScheduler = make_scheduler()
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, device: str = "cpu") -> "JsccCodec":
+        """Loads a shipped model by name, a folder, or a hub id; weights are fp16 safetensors, run in float32.
+
+        Raises:
+            ModelError: not found, altered, or of another architecture.
+        """
+        folder = find(str(model))
+        card = read_card(folder)
+        try:
+            network = JsccNetwork.from_pretrained(folder / "jscc", torch_dtype=torch.float32)
+            denoiser = None
+            if (folder / "denoiser").is_dir():
+                denoiser = Denoiser.from_pretrained(folder / "denoiser", torch_dtype=torch.float32)
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            raise ModelError(f"{folder}: these weights do not fit this version: {str(error).splitlines()[0]}") from error
+        return cls(card, network.to(device), denoiser.to(device) if denoiser is not None else None)
+
+    @staticmethod
+    def save(folder: Path, name: str, network: Path, denoiser: Path | None, default_steps: int) -> Card:
+        """Makes a loadable folder from exported stages (see `models.train.Trainer.export`)."""
+        JsccNetwork.from_pretrained(network, torch_dtype=torch.float16).save_pretrained(folder / "jscc")
+        if denoiser is not None:
+            Denoiser.from_pretrained(denoiser, torch_dtype=torch.float16).save_pretrained(folder / "denoiser")
+            make_scheduler().save_pretrained(folder / "scheduler")
+        return write_card(folder, name, default_steps)
+
+    @property
+    def parameters(self) -> int:
+        """Trained parameters of all parts."""
+        modules = [self.network] + ([self.denoiser] if self.denoiser is not None else [])
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+    @cached_property
+    def _model_id(self) -> int:
+        return int(self.card.digest[:2], 16)
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        *,
+        cbr: float,
+        snr_hint_db: float,
+        mask: Float32[np.ndarray, "h w"] | None,
+        side_symbols: Callable[[int], int],
+    ) -> Encoded:
+        """See `Codec.encode`. DeepJSCC's uniform rate takes no notice of `mask`; nor does an empty mask change LRISC."""
+        check_request(cbr, snr_hint_db)
+        height, width = image.shape[:2]
+        if mask is not None and mask.shape != (height, width):
+            raise ModelError(f"the region of interest is {mask.shape[1]}×{mask.shape[0]}, the picture {width}×{height}")
+        if mask is not None and (self.network.prior is None or not mask.any()):
+            mask = None
+        pixels = self._to_tensor(image)
+        total = int(cbr * 3 * height * width)
+        side = Side(self._model_id, height, width, 0, round_hint(snr_hint_db))
+        side = self._with_maps(side, pixels, mask, total, side_symbols)
+        left = total - side_symbols(len(pack(side)))
+        positions = side.grid[0] * side.grid[1]
+        if not positions <= left <= self.network.symbol_limit * positions:
+            raise ModelError(
+                f"CBR {cbr:g} gives this {width}×{height} picture {total} symbols, {total - left} of them for side "
+                f"information; choose a CBR that leaves {positions} to {self.network.symbol_limit * positions}"
+            )
+        counts = self._counts(side, left)
+        hint = torch.tensor([side.hint_db], device=pixels.device)
+        sent = self.network.transmit(pixels, counts, self._roi(side), hint)
+        stream = to_stream(sent.symbols[0], sent_mask(counts, self.network.symbol_limit)[0])
+        gain = gain_to_byte(sent.power.item())
+        symbols = (stream / sent.power.sqrt()).cpu().numpy().astype(np.complex64)
+        return Encoded(symbols, pack(Side(**{**vars(side), "gain": gain})))
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        symbols: Complex64[np.ndarray, "n"],
+        noise_var: Float32[np.ndarray, "m"],
+        snr_db: float,
+        side: bytes,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """See `Codec.decode`."""
+        check_received(symbols, noise_var, snr_db)
+        contents = unpack(side)
+        if contents.model_id != self._model_id:
+            raise ModelError(f"the picture was encoded with other weights than {self.name!r}; both ends need the same")
+        steps = self.card.default_steps if steps is None else steps
+        if steps < 0:
+            raise ModelError(f"{steps} denoising steps are not possible: choose 0 or more")
+        try:
+            counts = self._counts(contents, len(symbols))
+        except ValueError as error:
+            raise ModelError(f"symbols and side information disagree: {error}") from error
+        device = self.network.device
+        sent = sent_mask(counts, self.network.symbol_limit)[0]
+        grid = from_stream(torch.from_numpy(symbols).to(device), sent, 0.0)[None]
+        noise = from_stream(torch.from_numpy(noise_var).to(device), sent, torch.inf)[None]
+        power = torch.tensor([byte_to_gain(contents.gain)], device=device)
+        snr, hint = (torch.tensor([value], dtype=torch.float32, device=device) for value in (snr_db, contents.hint_db))
+        base = self.network.receive(grid, noise, power, counts, self._roi(contents), snr, hint)
+        result = base.image
+        if self.denoiser is not None and steps > 0:
+            rate = rate_map(counts).mean(dim=(1, 2, 3))
+            generator = torch.Generator().manual_seed(seed)
+            result = sample(self.denoiser, self.scheduler, base, snr, rate, steps, generator, progress)
+        picture = (result[0, :, : contents.height, : contents.width].clamp(0, 1) * 255).round().byte()
+        return picture.permute(1, 2, 0).cpu().numpy()
+
+    def _to_tensor(self, image: UInt8[np.ndarray, "h w 3"]) -> Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        bottom, right = (-side % PATCH for side in image.shape[:2])
+        return functional.pad(pixels, (0, right, 0, bottom), mode="replicate").to(self.network.device)
+
+    def _with_maps(
+        self,
+        side: Side,
+        pixels: Tensor,
+        mask: Float32[np.ndarray, "h w"] | None,
+        total: int,
+        side_symbols: Callable[[int], int],
+    ) -> Side:
+        """The finest rate map (and region of interest) that stays within its share of `total` symbols."""
+        if self.network.prior is None:
+            return side
+        bits = self.network.demand(pixels)[0]
+        share = MAP_SHARE if mask is None else ROI_SHARE
+        for group in GROUP_SIZES[1:]:
+            candidate = self._allocate(side, bits, mask, group, total - int(share / 2 * total))
+            if side_symbols(len(pack(candidate))) <= share * total:
+                return candidate
+        return side if mask is None else candidate
+
+    def _allocate(
+        self, side: Side, bits: Tensor, mask: Float32[np.ndarray, "h w"] | None, group: int, budget: int
+    ) -> Side:
+        rows, columns = group_grid(side.grid, group)
+        pad = (0, columns * group - side.grid[1], 0, rows * group - side.grid[0])
+        # Groups at the border hold fewer positions: average over those that there are.
+        positions = _group_sums(functional.pad(torch.ones_like(bits), pad), group)
+        demand = _group_sums(functional.pad(bits, pad), group) / positions
+        roi = None
+        if mask is not None:
+            roi = _reduce_mask(mask, rows, columns, group * PATCH)
+            demand = demand * (1 + ROI_GAIN * torch.from_numpy(roi).to(demand))
+        index = allocate(demand.reshape(1, -1), positions.reshape(1, -1), torch.tensor([float(budget)]).to(demand))
+        levels = index.view(rows, columns).cpu().numpy().astype(np.int32)
+        return Side(side.model_id, side.height, side.width, side.gain, side.hint_db, group, levels, roi)
+
+    def _counts(self, side: Side, total: int) -> Int64[Tensor, "1 h w"]:
+        """Symbols of every position, from the side information and the number of symbols alone."""
+        rows, columns = side.grid
+        if side.levels is None:
+            counts = np.ones((rows, columns), dtype=np.int64)
+        else:
+            counts = np.array(LEVELS)[_ungroup(side.levels, side.group, side.grid)]
+        flat = torch.from_numpy(counts).reshape(1, -1)
+        spread = spread_remainder(flat, torch.tensor([total]), self.network.symbol_limit)
+        return spread.view(1, rows, columns).to(self.network.device)
+
+    def _roi(self, side: Side) -> Tensor:
+        mask = np.zeros(side.grid) if side.roi is None else _ungroup(side.roi, side.group, side.grid)
+        return torch.from_numpy(mask.astype(np.float32))[None, None].to(self.network.device)
+
+
+def _group_sums(values: Tensor, group: int) -> Tensor:
+    return functional.avg_pool2d(values[None, None], group)[0, 0] * group**2
+
+
+def _ungroup(values: np.ndarray, group: int, grid: tuple[int, int]) -> np.ndarray:
+    return values.repeat(group, axis=0).repeat(group, axis=1)[: grid[0], : grid[1]]
+
+
+def _reduce_mask(mask: Float32[np.ndarray, "h w"], rows: int, columns: int, side: int) -> Bool[np.ndarray, "r c"]:
+    """True for groups of which at least a quarter is inside; of a tiny region, the group that has most of it."""
+    padded = np.pad(mask, ((0, rows * side - mask.shape[0]), (0, columns * side - mask.shape[1])))
+    inside = padded.reshape(rows, side, columns, side).mean(axis=(1, 3))
+    return np.asarray(inside >= min(0.25, inside.max()))
