@@ -34,13 +34,16 @@ class JsccCodec:
         card: of the weights; its hash gives the id that travels in the side information.
         network: the JSCC network.
         denoiser: refines the direct picture; without one, `steps` has no effect.
+        scheduler: noise schedule that the denoiser was trained with.
     """
 
-    def __init__(self, card: Card, network: JsccNetwork, denoiser: Denoiser | None) -> None:
+    def __init__(
+        self, card: Card, network: JsccNetwork, denoiser: Denoiser | None, scheduler: DDIMScheduler | None = None
+    ) -> None:
         self.card, self.name = card, card.name
         self.network = network.eval().requires_grad_(False)
         self.denoiser = denoiser.eval().requires_grad_(False) if denoiser is not None else None
-        self.scheduler: DDIMScheduler = make_scheduler()
+        self.scheduler: DDIMScheduler = scheduler or make_scheduler()
 
     @classmethod
     def from_pretrained(cls, model: str | Path, device: str = "cpu") -> "JsccCodec":
@@ -53,20 +56,20 @@ class JsccCodec:
         card = read_card(folder)
         try:
             network = JsccNetwork.from_pretrained(folder / "jscc", torch_dtype=torch.float32)
-            denoiser = None
+            denoiser, scheduler = None, make_scheduler()
             if (folder / "denoiser").is_dir():
                 denoiser = Denoiser.from_pretrained(folder / "denoiser", torch_dtype=torch.float32)
+                scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(f"{folder}: these weights do not fit this version: {str(error).splitlines()[0]}") from error
-        return cls(card, network.to(device), denoiser.to(device) if denoiser is not None else None)
+        return cls(card, network.to(device), denoiser.to(device) if denoiser is not None else None, scheduler)
 
-    @staticmethod
-    def save(folder: Path, name: str, network: Path, denoiser: Path | None, default_steps: int) -> Card:
-        """Makes a loadable folder from exported stages (see `models.train.Trainer.export`)."""
-        JsccNetwork.from_pretrained(network, torch_dtype=torch.float16).save_pretrained(folder / "jscc")
-        if denoiser is not None:
-            Denoiser.from_pretrained(denoiser, torch_dtype=torch.float16).save_pretrained(folder / "denoiser")
-            make_scheduler().save_pretrained(folder / "scheduler")
+    def save(self, folder: Path, name: str, default_steps: int) -> Card:
+        """Writes a folder for `from_pretrained`; converts this codec's own weights to fp16 on the way."""
+        self.network.half().save_pretrained(folder / "jscc")
+        if self.denoiser is not None:
+            self.denoiser.half().save_pretrained(folder / "denoiser")
+            self.scheduler.save_pretrained(folder / "scheduler")
         return write_card(folder, name, default_steps)
 
     @property

@@ -1,5 +1,6 @@
 """`lrisc train`: one loop for every stage, resumable to the bit, on CPU or GPU, one process or several (accelerate)."""
 
+import copy
 import json
 import os
 import time
@@ -28,8 +29,10 @@ from models.jscc import rate_map
 from models.lpips import LPIPS, lpips_unavailable
 from models.network import JsccNetwork
 from models.objectives import DenoiserObjective, JsccObjective, adaptive_counts, simulate
+from models.pipeline import JsccCodec
 from models.sampler import make_scheduler, sample
 from models.transform import PATCH
+from models.weights import Card
 
 VALIDATION_CELLS = ((0.0, 1 / 12), (10.0, 1 / 24), (10.0, 1 / 12), (20.0, 1 / 12))  # (SNR in dB, CBR)
 VALIDATION_SIDE = 256
@@ -41,16 +44,19 @@ class TrainConfig:
     """One training stage; a YAML file with these keys.
 
     Attributes:
+        name: of the codec that comes out.
         stage: "jscc" (network from scratch) or "denoiser" (on top of the frozen network in `network`).
         model: arguments of `JsccNetwork` or `Denoiser`.
-        network: folder of the trained JSCC network, for the denoiser stage.
+        network: codec folder with the trained JSCC network, for the denoiser stage.
         batch, crop, steps: crops per step over all processes, their side in pixels, optimiser steps.
         learning_rate: peak of the cosine schedule after 200 steps of warm-up.
         ema: decay of the averaged weights, which are what is validated and exported.
+        default_steps: denoising steps that the codec takes unless told otherwise.
         validate_every, checkpoint_every: in steps.
         validation_pictures: how many of the validation pictures to use, the first in order of name.
     """
 
+    name: str
     stage: str
     model: dict[str, Any] = field(default_factory=dict)
     network: str | None = None
@@ -60,6 +66,7 @@ class TrainConfig:
     learning_rate: float = 7e-4
     ema: float = 0.999
     seed: int = 0
+    default_steps: int = 0
     validate_every: int = 500
     validation_pictures: int = 32
     checkpoint_every: int = 250
@@ -81,10 +88,12 @@ def load_config(path: Path) -> TrainConfig:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ModelError(f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    if not isinstance(values.get("name"), str):
+        raise ModelError(f"{path}: name must say what the trained codec is to be called")
     if values.get("stage") not in STAGES:
         raise ModelError(f"{path}: stage must be one of {', '.join(STAGES)}, not {values.get('stage')!r}")
     if values["stage"] == "denoiser" and not values.get("network"):
-        raise ModelError(f"{path}: a denoiser needs network: FOLDER of a trained JSCC network")
+        raise ModelError(f"{path}: a denoiser needs network: FOLDER of a codec with a trained JSCC network")
     for key in ("batch", "crop", "steps", "validate_every", "validation_pictures", "checkpoint_every"):
         if key in values and (not isinstance(values[key], int) or values[key] < 1):
             raise ModelError(f"{path}: {key} must be a positive whole number, not {values[key]!r}")
@@ -156,7 +165,7 @@ def _build(config: TrainConfig, batches: CropBatches) -> JsccObjective | Denoise
         network = JsccNetwork(**config.model)
         network.initialise(_pca_blocks(batches))
         return JsccObjective(network)
-    network = JsccNetwork.from_pretrained(config.network, torch_dtype=torch.float32)
+    network = JsccCodec.from_pretrained(str(config.network)).network
     return DenoiserObjective(network, Denoiser(**config.model), make_scheduler())
 
 
@@ -184,7 +193,7 @@ class Trainer:
         self.averaged = {name: value.to(self.accelerator.device) for name, value in self.averaged.items()}
 
     def run(self, progress: Callable[[int, int, dict[str, float]], None], stop_at: int | None = None) -> None:
-        """Trains to `config.steps` (or `stop_at`), then exports the averaged weights to `out/model` (fp16).
+        """Trains to `config.steps` (or `stop_at`), then exports the codec folder `out/model`.
 
         Args:
             progress: called after every step with (step, steps, losses).
@@ -249,8 +258,13 @@ class Trainer:
             handle.write(json.dumps(record) + "\n")
 
     def export(self, folder: Path) -> None:
-        """Writes the averaged weights as fp16 safetensors with their config, loadable with `from_pretrained`."""
-        self._trained_copy().half().save_pretrained(folder)
+        """Writes a codec folder with the averaged weights (fp16 safetensors) for `JsccCodec.from_pretrained`."""
+        model = self._trained_copy()
+        if isinstance(model, Denoiser):
+            codec = JsccCodec(Card("", 0, {}), copy.deepcopy(self.objective.network), model)
+        else:
+            codec = JsccCodec(Card("", 0, {}), model, None)
+        codec.save(folder, self.config.name, self.config.default_steps)
 
     def _save(self) -> None:
         tensors = {f"average.{name}": value for name, value in self.averaged.items()}
