@@ -8,6 +8,9 @@ from jaxtyping import Complex64, Float32
 from sdr.framing import FramePlan, decode_side
 from sdr.header import Header
 
+_LEAST_SNR = 1e-4
+"""Linear; an estimate of no signal at all is reported as -40 dB."""
+
 
 @dataclass(frozen=True, eq=False)
 class Packet:
@@ -101,13 +104,13 @@ def _image(pending: _Pending) -> ReceivedImage:
     first, last = plan.side_symbols, plan.side_symbols + plan.jscc_symbols
     signal, noise = (sum(values) / len(packets) for values in ([p.signal for p in packets], [p.noise for p in packets]))
     # A packet's CFO and SFO are as good as its signal-to-noise ratio.
-    weights = np.array([max(packet.signal, 1e-12) / packet.noise for packet in packets])
+    weights = np.array([max(packet.signal / packet.noise, _LEAST_SNR) for packet in packets])
     header = packets[0].header
     return ReceivedImage(
         symbols=symbols[first:last],
         noise_var=noise_var[first:last],
         side=decode_side(symbols[:first], noise_var[:first], plan.repetition),
-        snr_db=float(10 * np.log10(max(signal, 1e-12) / noise)),
+        snr_db=float(10 * np.log10(max(signal / noise, _LEAST_SNR))),
         cfo_hz=float(np.average([packet.cfo_hz for packet in packets], weights=weights)),
         sfo_ppm=float(np.average([packet.sfo_ppm for packet in packets], weights=weights)),
         session=header.session,

@@ -16,6 +16,7 @@ from sdr.waveform import Waveform
 _RANK_TOLERANCE = 0.01
 _ITERATIONS = 3
 _NOISE_FLOOR = 1e-9
+"""Of the signal: what float32 arithmetic leaves without any noise, so that nothing divides by 0."""
 _SLOPE_LIMIT = 0.6
 """Largest phase step per OFDM symbol that the search covers, in rad: 1.3 kHz of CFO left after the preamble."""
 _ERASED_SNR = 1e-3
@@ -128,7 +129,11 @@ def first_estimate(
     response = basis @ (basis.conj().T @ mean)
     used, rank = basis.shape
     residual = np.sum(np.abs(training[0] - training[1]) ** 2) / 2 + 2 * np.sum(np.abs(mean - response) ** 2)
-    return response, max(float(residual) / (2 * used - rank), _NOISE_FLOOR)
+    return response, max(float(residual) / (2 * used - rank), _noise_floor(response))
+
+
+def _noise_floor(response: Complex128[np.ndarray, "used"]) -> float:
+    return _NOISE_FLOOR * float(np.mean(np.abs(response) ** 2)) + float(np.finfo(np.float32).tiny)
 
 
 def header_llr(
@@ -181,7 +186,7 @@ def estimate(
         response = known.matrix @ (mean / known.counts)
         error = settled - response[known.column]
         freedom = len(error) - known.rank - track.freedom / 2  # a phase takes one real dimension
-        noise = max(float(np.vdot(error, error).real) / freedom, _NOISE_FLOOR)
+        noise = max(float(np.vdot(error, error).real) / freedom, _noise_floor(response))
     cfo = float(track.line[1]) / (2 * np.pi)
     return Estimate(response, known.leverage, track.phase, track.variance, drift, noise, cfo)
 

@@ -91,7 +91,9 @@ def to_carriers(
 
 def add_prefix(symbols: Complex64[np.ndarray, "symbols fft"], waveform: Waveform) -> Complex64[np.ndarray, "samples"]:
     """Prepend the cyclic prefix to each symbol and string them together."""
-    return np.concatenate([symbols[:, -waveform.cyclic_prefix :], symbols], axis=1).reshape(-1)
+    return np.asarray(
+        np.concatenate([symbols[:, -waveform.cyclic_prefix :], symbols], axis=1).reshape(-1), np.complex64
+    )
 
 
 def _flattest(label: str, carriers: Int64[np.ndarray, "n"], fft_size: int) -> Complex64[np.ndarray, "n"]:
@@ -100,4 +102,4 @@ def _flattest(label: str, carriers: Int64[np.ndarray, "n"], fft_size: int) -> Co
     bins = np.zeros((_CANDIDATES, 4 * fft_size), np.complex64)
     bins[:, carriers % (4 * fft_size)] = values
     peaks = np.abs(scipy.fft.ifft(bins, axis=1)).max(axis=1)
-    return np.asarray(values[np.argmin(peaks)])
+    return np.asarray(values[np.argmin(peaks)], np.complex64)

@@ -19,6 +19,7 @@ from sdr.waveform import Waveform
 _EXTENSION = "lrisc"
 _META, _DATA = ".sigmf-meta", ".sigmf-data"
 _CHUNK_SAMPLES = 1 << 18
+_RATE_LIMIT_HZ = 1e12
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,11 @@ def write_recording(
         ],
     }
     data = np.ascontiguousarray(samples, dtype="<c8")
-    _replace(meta_path.with_suffix(_DATA), memoryview(data).cast("B"))
+    _replace(meta_path.with_suffix(_DATA), data.tobytes())
     _replace(meta_path, (json.dumps(meta, indent=2) + "\n").encode())
 
 
-def _replace(path: Path, content: bytes | memoryview) -> None:
+def _replace(path: Path, content: bytes) -> None:
     """Write a file in one step: it is whole or as it was."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -147,10 +148,10 @@ def open_recording(meta_path: Path) -> Recording:
     meta = _read_meta(path)
     information = meta["global"]
     datatype = information.get("core:datatype")
-    if datatype not in DATATYPES:
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise SdrError(f"{path} has datatype {datatype!r}; can be read: {', '.join(DATATYPES)}")
     rate = information.get("core:sample_rate")
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < _RATE_LIMIT_HZ:
         raise SdrError(
             f"{path} states no valid core:sample_rate: add the rate, in samples per second, to its global object"
         )

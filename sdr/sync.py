@@ -49,7 +49,11 @@ def detect(samples: Complex64[np.ndarray, "n"], waveform: Waveform) -> Int64[np.
     # A peak of the correlation itself, not of the coefficient, which is flat once the packet outweighs the noise.
     peak = strength == scipy.ndimage.maximum_filter1d(strength, 2 * span + 1, mode="constant")
     loud = strength > _DETECTION_THRESHOLD**2 * energy[:-1] * energy[1:]
-    return np.flatnonzero(peak & loud & (strength > 0)).astype(np.int64) * period
+    starts: list[int] = []
+    for hop in np.flatnonzero(peak & loud & (strength > 0)).tolist():
+        if not starts or hop - starts[-1] > span:  # a strictly periodic signal is one long plateau of peaks
+            starts.append(hop)
+    return np.array(starts, np.int64) * period
 
 
 def reach(waveform: Waveform) -> tuple[int, int]:
