@@ -85,9 +85,7 @@ def check_request(cbr: float, snr_db: float) -> None:
         raise ModelError(f"SNR {snr_db:g} dB is out of range: choose {low:g} to {high:g} dB")
 
 
-def check_received(
-    symbols: Complex64[np.ndarray, "n"], noise_var: Float32[np.ndarray, "m"], snr_db: float
-) -> None:
+def check_received(symbols: Complex64[np.ndarray, "n"], noise_var: Float32[np.ndarray, "m"], snr_db: float) -> None:
     """Refuses received values that no decoder can use.
 
     Raises:

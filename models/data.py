@@ -36,7 +36,9 @@ def read_encoded(sources: list[Path]) -> list[bytes]:
         elif source.is_file():
             pictures.extend(_read_tar(source))
         if len(pictures) == before:
-            raise ModelError(f"{source}: no pictures found; name a folder or a tar file of {', '.join(sorted(SUFFIXES))}")
+            raise ModelError(
+                f"{source}: no pictures found; name a folder or a tar file of {', '.join(sorted(SUFFIXES))}"
+            )
     return pictures
 
 

@@ -31,9 +31,7 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
     config_name = "config.json"
 
     @register_to_config
-    def __init__(
-        self, widths: tuple[int, int, int] = (64, 128, 224), features: int = 64, condition: int = 64
-    ) -> None:
+    def __init__(self, widths: tuple[int, int, int] = (64, 128, 224), features: int = 64, condition: int = 64) -> None:
         super().__init__()
         quarter, eighth, sixteenth = widths
         self.conditioning = Conditioning(10, condition)
@@ -50,7 +48,7 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
         self.output = nn.Conv2d(quarter, 48, 3, padding=1)
         with torch.no_grad():
             self.output.weight.mul_(0.1)
-        nn.init.zeros_(self.output.bias)
+        self.output.bias = nn.Parameter(torch.zeros(48))
 
     def forward(
         self,

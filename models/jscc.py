@@ -27,8 +27,9 @@ class LinearGains(nn.Module):
         super().__init__()
         self.log_gain = nn.Parameter(torch.zeros(components))
         self.net = nn.Sequential(nn.Conv2d(2, 64, 1), nn.GELU(), nn.Conv2d(64, 2 * components, 1))
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        with torch.no_grad():
+            for parameter in self.net[-1].parameters():
+                parameter.zero_()
 
     @torch.no_grad()
     def initialise(self, log_scale: Float[Tensor, "k"]) -> None:
@@ -65,12 +66,14 @@ class JsccEncoder(nn.Module):
         mask: Float[Tensor, "b 1 h w"],
         condition: Float[Tensor, "b d"],
     ) -> Float[Tensor, "b k h w"]:
+        """Channel inputs before power normalisation; adjacent pairs of the k reals make a complex symbol."""
         x = self.stack(self.entry(torch.cat((latent.features, rate, mask), dim=1)), condition)
-        return (latent.linear * gain + self.head(x).float()) * roi_factor
+        reals: Tensor = (latent.linear * gain + self.head(x).float()) * roi_factor
+        return reals
 
 
 class JsccDecoder(nn.Module):
-    """f_d: received values and their precision (1/noise variance) → latent estimate (linear coefficients and features)."""
+    """f_d: received values and their precision (1/noise variance) → estimate of the latent, both parts."""
 
     def __init__(self, features: int, components: int, condition: int, depth: int) -> None:
         super().__init__()

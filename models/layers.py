@@ -22,12 +22,16 @@ class Conditioning(nn.Module):
         self.net = nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, scalars: Float[Tensor, "b i"]) -> Float[Tensor, "b w"]:
+        """The vector for a batch of scalars."""
         result: Tensor = self.net(scalars)
         return result
 
 
 class ResBlock(nn.Module):
-    """x + conv3(GELU(FiLM(conv3 x))); FiLM as in Perez et al. 2018, "FiLM: Visual Reasoning with a General Conditioning Layer"."""
+    """x + conv3(GELU(FiLM(conv3 x))).
+
+    FiLM: Perez et al. 2018, "FiLM: Visual Reasoning with a General Conditioning Layer" (arXiv 1709.07871).
+    """
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
@@ -40,6 +44,7 @@ class ResBlock(nn.Module):
         nn.init.zeros_(self.film.bias)
 
     def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        """`condition` scales and shifts every channel."""
         scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
         hidden = self.first(x) * (1 + scale) + shift
         result: Tensor = x + self.second(functional.gelu(hidden))
@@ -54,6 +59,7 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(ResBlock(channels, condition) for _ in range(depth))
 
     def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        """All blocks see the same `condition`."""
         for block in self.blocks:
             x = block(x, condition)
         return x
@@ -67,4 +73,5 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(inputs, 4 * outputs, 1)
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
+        """Twice the resolution."""
         return functional.pixel_shuffle(self.conv(x), 2)

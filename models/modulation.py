@@ -28,7 +28,8 @@ def from_stream(stream: Tensor, sent: Bool[Tensor, "s h w"], fill: float) -> Ten
 
 def to_complex(reals: Float[Tensor, "*b r h w"]) -> Complex64[Tensor, "*b s h w"]:
     """Pairs of adjacent channels (2s, 2s+1) → one complex symbol; unit-power reals give a unit-power symbol."""
-    return torch.complex(reals[..., 0::2, :, :], reals[..., 1::2, :, :]) * 0.5**0.5
+    pairs: Tensor = torch.complex(reals[..., 0::2, :, :], reals[..., 1::2, :, :]) * 0.5**0.5
+    return pairs
 
 
 def to_reals(symbols: Complex64[Tensor, "*b s h w"]) -> Float[Tensor, "*b r h w"]:

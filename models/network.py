@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -13,7 +14,7 @@ from models.layers import Conditioning
 from models.modulation import sent_mask, to_complex, to_reals
 from models.rate import Prior
 from models.roi import RoiWeighting
-from models.transform import Analysis, Decoded, LinearBasis, Synthesis
+from models.transform import Analysis, Decoded, Latent, LinearBasis, Synthesis
 
 LEAST_NOISE = 1e-5  # 50 dB: an ideal channel does not drive the networks outside what they were trained on
 
@@ -58,7 +59,7 @@ class JsccNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers h
         self.prior = Prior(components) if adaptive else None
         self.sender = Conditioning(2, condition)
         self.receiver = Conditioning(3, condition)
-        self.analysis = Analysis(self.basis, widths, condition, encoder_depth)
+        self.analysis = Analysis(widths, condition, encoder_depth)
         self.encoder = JsccEncoder(widths[2], components, condition, encoder_depth)
         self.decoder = JsccDecoder(widths[2], components, condition, decoder_depth)
         self.synthesis = Synthesis(widths, condition)
@@ -68,7 +69,7 @@ class JsccNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers h
         """Most symbols that a position can send."""
         return int(self.config.components) // 2
 
-    def initialise(self, blocks: "Float[object, 'n 768']") -> None:
+    def initialise(self, blocks: Float[np.ndarray, "n 768"]) -> None:
         """Starts the linear path from the principal components of training blocks (see `LinearBasis`)."""
         self.basis.initialise(blocks)
         self.gains.initialise(self.basis.log_scale)
@@ -94,8 +95,9 @@ class JsccNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers h
         """Encodes pictures in 0…1 with `counts` symbols per position."""
         rate = rate_map(counts)
         condition = self.sender(torch.stack((hint_db / 10, rate.mean(dim=(1, 2, 3))), dim=1))
-        latent = self.analysis(image, condition)
+        features = self.analysis(image, condition)
         with torch.autocast(image.device.type, enabled=False):
+            latent = Latent(self.basis.analyse(image), features)
             gain, _ = self.gains(hint_db, rate)
             factor = self.roi(mask)
         reals = self.encoder(latent, gain, factor, rate, mask, condition)

@@ -103,6 +103,7 @@ class JsccObjective(nn.Module):
 
     @property
     def trained(self) -> JsccNetwork:
+        """What is checkpointed, averaged and exported."""
         return self.network
 
     def forward(self, crops: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> dict[str, Tensor]:
@@ -147,6 +148,7 @@ class DenoiserObjective(nn.Module):
 
     @property
     def trained(self) -> Denoiser:
+        """What is checkpointed, averaged and exported."""
         return self.denoiser
 
     def forward(self, crops: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> dict[str, Tensor]:

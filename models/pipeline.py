@@ -61,7 +61,9 @@ class JsccCodec:
                 denoiser = Denoiser.from_pretrained(folder / "denoiser", torch_dtype=torch.float32)
                 scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
         except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ModelError(f"{folder}: these weights do not fit this version: {str(error).splitlines()[0]}") from error
+            raise ModelError(
+                f"{folder}: these weights do not fit this version: {str(error).splitlines()[0]}"
+            ) from error
         return cls(card, network.to(device), denoiser.to(device) if denoiser is not None else None, scheduler)
 
     def save(self, folder: Path, name: str, default_steps: int) -> Card:
@@ -92,7 +94,7 @@ class JsccCodec:
         mask: Float32[np.ndarray, "h w"] | None,
         side_symbols: Callable[[int], int],
     ) -> Encoded:
-        """See `Codec.encode`. DeepJSCC's uniform rate takes no notice of `mask`; nor does an empty mask change LRISC."""
+        """See `Codec.encode`. DeepJSCC's uniform rate takes no notice of `mask`, and an empty one changes nothing."""
         check_request(cbr, snr_hint_db)
         height, width = image.shape[:2]
         if mask is not None and mask.shape != (height, width):
@@ -155,7 +157,8 @@ class JsccCodec:
             generator = torch.Generator().manual_seed(seed)
             result = sample(self.denoiser, self.scheduler, base, snr, rate, steps, generator, progress)
         picture = (result[0, :, : contents.height, : contents.width].clamp(0, 1) * 255).round().byte()
-        return picture.permute(1, 2, 0).cpu().numpy()
+        pixels: np.ndarray = picture.permute(1, 2, 0).cpu().numpy()
+        return pixels
 
     def _to_tensor(self, image: UInt8[np.ndarray, "h w 3"]) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255

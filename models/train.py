@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from diffusers import ModelMixin
 from jaxtyping import UInt8
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -159,6 +159,18 @@ def _pca_blocks(batches: CropBatches, count: int = 24) -> np.ndarray:
     return functional.pixel_unshuffle(crops, PATCH).permute(0, 2, 3, 1).reshape(-1, 3 * PATCH * PATCH).numpy()
 
 
+def _has_fast_bf16() -> bool:
+    """Whether bf16 is native here: on CPUs it is 1.6…2.5 × faster with AVX-512-BF16 or AMX, slower where emulated.
+
+    `torch.ops.mkldnn._is_mkldnn_bf16_supported` counts emulation on plain AVX-512 in, and CUDA devices before Ampere
+    emulate it too.
+    """
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every build of torch
+    return any(getattr(torch.cpu, flag, bool)() for flag in flags)
+
+
 def _build(config: TrainConfig, batches: CropBatches) -> JsccObjective | DenoiserObjective:
     torch.manual_seed(config.seed)  # initial weights only; everything after takes explicit generators
     if config.stage == "jscc":
@@ -174,13 +186,12 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, data: list[Path], validation: list[Path], out: Path) -> None:
         self.config, self.out = config, out
-        # bf16 is 1.6…2.5 × faster than float32 on CPUs with AVX-512-BF16 or AMX, slower on others.
-        fast = torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        self.accelerator = Accelerator(mixed_precision="bf16" if fast else "no")
+        self.accelerator = Accelerator(mixed_precision="bf16" if _has_fast_bf16() else "no")
         self.batches = CropBatches(read_encoded(data), config.batch, config.crop, config.steps, config.seed)
         self.validation = load_validation(validation)[: config.validation_pictures]
-        objective = _build(config, self.batches).to(memory_format=torch.channels_last)
-        self.objective: JsccObjective | DenoiserObjective = objective
+        objective = _build(config, self.batches)
+        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; missing in the stub
+        self.objective = objective
         parameters = [p for p in objective.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
         self.averaged: dict[str, Tensor] = {
@@ -312,13 +323,18 @@ def train(
     out: Path,
     progress: Callable[[int, int, dict[str, float]], None],
     stop_at: int | None = None,
+    seed: int | None = None,
 ) -> Path:
-    """Runs or resumes the stage described by `config_path`; returns the folder of the exported model.
+    """Runs or resumes the stage described by `config_path`; returns the codec folder that it ends in.
+
+    `seed` takes the place of the config's; `stop_at` ends early, after a checkpoint, as an interruption would.
 
     Raises:
         ModelError: bad config, no pictures, a run folder of another configuration, output not writable.
     """
     config = load_config(config_path)
+    if seed is not None:
+        config = replace(config, seed=seed)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

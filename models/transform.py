@@ -21,7 +21,7 @@ BLOCK = 3 * PATCH * PATCH
 
 @dataclass
 class Latent:
-    """z of one batch: `linear` [b, k, h/16, w/16] unit variance over natural pictures, `features` [b, f, h/16, w/16]."""
+    """z of one batch: `linear` [b, k, h/16, w/16], of unit variance over natural pictures; `features`, same grid."""
 
     linear: Float[Tensor, "b k h w"]
     features: Float[Tensor, "b f h w"]
@@ -59,21 +59,22 @@ class LinearBasis(nn.Module):
         self.synthesis.copy_(vectors * variance.sqrt())
 
     def analyse(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h16 w16"]:
+        """Coefficients of every 16×16 block."""
         blocks = functional.pixel_unshuffle(image - self.mean[:, None, None], PATCH)
         return functional.conv2d(blocks, self.analysis[:, :, None, None])
 
     def synthesise(self, linear: Float[Tensor, "b k h16 w16"]) -> Float[Tensor, "b 3 h w"]:
+        """The picture of the coefficients; as initialised, exact for what lies in the span of the basis."""
         blocks = functional.conv2d(linear, self.synthesis[:, :, None, None])
         return functional.pixel_shuffle(blocks, PATCH) + self.mean[:, None, None]
 
 
 class Analysis(nn.Module):
-    """g_e: [b, 3, h, w] in 0…1 with h, w multiples of 16 → `Latent`."""
+    """The convolutional part of g_e: [b, 3, h, w] in 0…1 with h, w multiples of 16 → features at 1/16 scale."""
 
-    def __init__(self, basis: LinearBasis, widths: tuple[int, int, int], condition: int, depth: int) -> None:
+    def __init__(self, widths: tuple[int, int, int], condition: int, depth: int) -> None:
         super().__init__()
         quarter, eighth, sixteenth = widths
-        self.basis = basis
         self.stem = nn.Conv2d(48, quarter, 3, padding=1)
         self.stage4 = Stack(quarter, condition, 2)
         self.down8 = nn.Conv2d(quarter, eighth, 3, stride=2, padding=1)
@@ -81,13 +82,13 @@ class Analysis(nn.Module):
         self.down16 = nn.Conv2d(eighth, sixteenth, 3, stride=2, padding=1)
         self.stage16 = Stack(sixteenth, condition, depth)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"], condition: Float[Tensor, "b d"]) -> Latent:
-        with torch.autocast(image.device.type, enabled=False):
-            linear = self.basis.analyse(image)
+    def forward(self, image: Float[Tensor, "b 3 h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b f h16 w16"]:
+        """Features of a batch; `condition` carries the sender's SNR hint and the mean rate."""
         x = self.stem(functional.pixel_unshuffle(image - 0.5, 4))
         x = self.down8(self.stage4(x, condition))
         x = self.down16(self.stage8(x, condition))
-        return Latent(linear, self.stage16(x, condition))
+        features: Tensor = self.stage16(x, condition)
+        return features
 
 
 @dataclass
@@ -116,10 +117,10 @@ class Synthesis(nn.Module):
         self.stage4 = Stack(quarter, condition, 3)
         self.output = nn.Conv2d(quarter, 48, 3, padding=1)
         self.sigma = nn.Conv2d(quarter, 1, 3, padding=1)
-        with torch.no_grad():  # the first picture is the linear one
-            self.output.weight.mul_(0.1)
-        nn.init.zeros_(self.sigma.weight)
-        nn.init.constant_(self.sigma.bias, -3.0)
+        with torch.no_grad():
+            self.output.weight.mul_(0.1)  # the first picture is the linear one
+            self.sigma.weight.zero_()
+        self.sigma.bias = nn.Parameter(torch.full((1,), -3.0))
 
     def forward(
         self,
@@ -127,6 +128,7 @@ class Synthesis(nn.Module):
         linear_image: Float[Tensor, "b 3 h w"],
         condition: Float[Tensor, "b d"],
     ) -> Decoded:
+        """The coarse picture from latent features and the linear picture."""
         x = self.up4(self.stage8(self.up8(latent), condition))
         x = self.stage4(x + self.picture(functional.pixel_unshuffle(linear_image - 0.5, 4)), condition)
         correction = functional.pixel_shuffle(self.output(x).float(), 4)
