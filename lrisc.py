@@ -1,0 +1,434 @@
+"""The `lrisc` command: photographs over radio with learned joint source-channel coding."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from flowgraphs.errors import LinkError
+from models.errors import ModelError
+from sdr.errors import SdrError
+
+# Everything heavy (torch, SciPy) is imported by the command that needs it: --help answers at once.
+if TYPE_CHECKING:
+    import numpy as np
+
+    from calibration.compare import Comparison
+    from models.pipeline import JsccCodec
+    from sdr.waveform import Waveform
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Photographs over software-defined radio with learned joint source-channel coding and a diffusion decoder.",
+)
+terminal = Console(stderr=True)
+# Click's ClickException, by way of a public name: newer releases of typer carry a click of their own.
+CommandLineError: type[Any] = typer.BadParameter.__mro__[2]
+
+
+class UsageError(ValueError):
+    """A mistake on the command line that no library would notice."""
+
+
+def parse_cbr(text: str) -> float:
+    """'1/12' or '0.083' → channel symbols per picture value.
+
+    Raises:
+        UsageError: not a number.
+    """
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"--cbr {text!r} is not a ratio: write 1/12 or 0.083") from error
+
+
+Cbr = Annotated[str, typer.Option(help="Channel bandwidth ratio, channel symbols ÷ (3·height·width): 1/12 or 0.083.")]
+Roi = Annotated[
+    str | None, typer.Option(help="Region of interest: a mask picture, x,y,w,h in pixels, or auto.", show_default=False)
+]
+Steps = Annotated[int | None, typer.Option(min=0, max=1000, help="Denoising steps; 0 is the direct decoder alone.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random: channel and diffusion noise.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Model = Annotated[str, typer.Option(help="A shipped model, a folder of weights, or a Hugging Face id.")]
+Link = Annotated[
+    Path | None, typer.Option(help="Waveform as YAML, like configs/link_default.yaml.", show_default=False)
+]
+
+
+@app.command(epilog="Example: lrisc loopback photo.jpg --snr-db 5 --cbr 1/24 --channel multipath --cfo-hz 12000")
+def loopback(
+    photo: Annotated[Path | None, typer.Argument(help="Picture to send; without it, one of scikit-image's.")] = None,
+    snr_db: Annotated[float, typer.Option(help="Es/N0 per data subcarrier, dB; −10…40.")] = 10.0,
+    cbr: Cbr = "1/12",
+    roi: Roi = None,
+    steps: Steps = None,
+    channel: Annotated[str, typer.Option(help="awgn, rayleigh, multipath or ideal.")] = "awgn",
+    cfo_hz: Annotated[float, typer.Option(help="Carrier frequency offset, Hz.")] = 0.0,
+    sfo_ppm: Annotated[float, typer.Option(help="Sample clock offset, ppm.")] = 0.0,
+    loss: Annotated[float, typer.Option(help="Fraction of packets lost.")] = 0.0,
+    seed: Seed = 0,
+    model: Model = "lrisc",
+    link: Link = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/loopback"),
+    as_json: Json = False,
+) -> None:
+    """Send a photograph through the software air and compare what arrives with the baselines.
+
+    Writes received.png, deepjscc.png, digital.png, comparison.png and report.json.
+    """
+    ratio = parse_cbr(cbr)
+    _prepare_folder(out)
+    with _working("load models") as stage:
+        from calibration.compare import compare
+        from flowgraphs.link import Air
+        from models.image import default_photo, load_image, save_image
+
+        image, name = (load_image(photo), str(photo)) if photo is not None else default_photo()
+        mask = _region(roi, image)
+        waveform = _waveform(link)
+        lrisc, deepjscc = _codec(model), _codec("deepjscc")
+        air = Air(channel, snr_db, cfo_hz, sfo_ppm, loss)
+        result = compare(
+            lrisc, deepjscc, image, waveform, air, cbr=ratio, mask=mask, steps=steps, seed=seed, stage=stage
+        )
+        stage("write pictures")
+        for method, file in (("lrisc", "received"), ("deepjscc", "deepjscc"), ("digital", "digital")):
+            picture = result.pictures[method]
+            if picture is not None:
+                save_image(out / f"{file}.png", picture)
+        report = _loopback_report(result, lrisc, image, name, snr_db, cfo_hz)
+        save_image(out / "comparison.png", _comparison_sheet(result, image, mask, snr_db, ratio, channel))
+        _write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
+    if as_json:
+        print(json.dumps(report))
+        return
+    table = Table(title=f"{name}: {channel}, SNR {snr_db:g} dB, CBR {cbr}")
+    for heading in ("", "PSNR dB", "MS-SSIM", "LPIPS"):
+        table.add_column(heading, justify="right")
+    for method, values in report["quality"].items():
+        numbers = [values and values[key] for key in ("psnr_db", "ms_ssim", "lpips")]
+        table.add_row(method, *("–" if v is None else f"{v:.{d}f}" for v, d in zip(numbers, (2, 4, 4), strict=True)))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"SNR estimated {report['snr_db_estimated']:.2f} dB, CFO {report['cfo_hz_estimated']:.0f} Hz, "
+        f"{report['packets_received']} of {report['packets_sent']} packets, CBR {report['cbr']:.5f}. "
+        f"Look at {out / 'comparison.png'}",
+        highlight=False,
+    )
+    missing = next((q.lpips_missing for q in result.quality.values() if q is not None and q.lpips_missing), None)
+    if missing:
+        terminal.print(f"LPIPS is missing: {missing}", style="yellow")
+
+
+@app.command(epilog="Example: lrisc send photo.jpg --to out/photo.sigmf-meta --cbr 1/24 --snr-hint-db 8")
+def send(
+    photo: Annotated[Path, typer.Argument(help="Picture to send.")],
+    to: Annotated[Path, typer.Option(help="SigMF recording to write, NAME.sigmf-meta.")],
+    cbr: Cbr = "1/12",
+    roi: Roi = None,
+    snr_hint_db: Annotated[float, typer.Option(help="SNR that the receiver is expected to have, dB.")] = 10.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the session number; random without.")] = None,
+    model: Model = "lrisc",
+    link: Link = None,
+    as_json: Json = False,
+) -> None:
+    """Encode a photograph and write its samples as a SigMF recording (cf32_le)."""
+    ratio = parse_cbr(cbr)
+    with _working("load models") as stage:
+        import numpy as np
+
+        from flowgraphs import link as chain
+        from models.image import load_image
+        from sdr.recording import write_recording
+
+        image = load_image(photo)
+        mask = _region(roi, image)
+        waveform, codec = _waveform(link), _codec(model)
+        session = int(np.random.default_rng(seed).integers(1 << 16))
+        stage("encode and transmit")
+        sent = chain.send(
+            codec, image, waveform, cbr=ratio, snr_hint_db=snr_hint_db, mask=mask, session=session, image_id=0
+        )
+        packets = sent.transmission.packets
+        report = {
+            **_header(image, str(photo), codec),
+            **_budget(sent),
+            "session": session,
+            "samples": len(sent.transmission.samples),
+            "waveform": {
+                "sample_rate_hz": waveform.sample_rate_hz,
+                "fft_size": waveform.fft_size,
+                "cyclic_prefix": waveform.cyclic_prefix,
+                "used_subcarriers": waveform.used_subcarriers,
+            },
+            "packets": [{"start_sample": p.start_sample, "samples": p.samples} for p in packets],
+        }
+        to.parent.mkdir(parents=True, exist_ok=True)
+        facts = {"model": codec.name, "height": image.shape[0], "width": image.shape[1], "cbr": sent.cbr}
+        write_recording(to, sent.transmission.samples, waveform, packets, facts)
+    if as_json:
+        print(json.dumps(report))
+        return
+    seconds = len(sent.transmission.samples) / waveform.sample_rate_hz
+    print(f"{to}: {len(packets)} packets, {1e3 * seconds:.1f} ms at {waveform.sample_rate_hz / 1e6:g} Msps")
+
+
+@app.command(epilog="Example: lrisc receive --from out/photo.sigmf-meta --out out/received --reference photo.jpg")
+def receive(
+    source: Annotated[Path, typer.Option("--from", help="SigMF recording, NAME.sigmf-meta: cf32_le, ci16_le or ci8.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/received"),
+    reference: Annotated[Path | None, typer.Option(help="Original, to measure the quality against.")] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    model: Model = "lrisc",
+    link: Link = None,
+    as_json: Json = False,
+) -> None:
+    """Find and decode every picture in a recording; nothing but the samples and the sample rate is used."""
+    from sdr.recording import open_recording
+
+    recording, waveform = open_recording(source), _waveform(link)
+    recording.require_rate(waveform)
+    _prepare_folder(out)
+    with _working("load models") as stage:
+        from calibration.compare import quality_json
+        from flowgraphs.link import decode, listen
+        from models.image import load_image, save_image
+        from models.metrics import quality
+        from sdr.receive import Receiver
+
+        original = load_image(reference) if reference is not None else None
+        codec, receiver = _codec(model), Receiver(waveform)
+        images: list[dict[str, Any]] = []
+        stage("search for packets")
+        for found in listen(recording.chunks(), receiver):
+            entry: dict[str, Any] = {
+                "file": None,
+                "snr_db_estimated": found.snr_db,
+                "cfo_hz_estimated": found.cfo_hz,
+                "sfo_ppm_estimated": found.sfo_ppm,
+                "packets_received": found.packets_received,
+                "packets_expected": found.packets_expected,
+                "session": found.session,
+                "image_id": found.image_id,
+                "start_sample": found.start_sample,
+            }
+            images.append(entry)
+            stage(f"decode picture {len(images)}")
+            try:
+                picture = decode(codec, found, steps=steps, seed=seed)
+            except (LinkError, ModelError) as error:  # one bad image does not stop the others
+                entry["reason"] = str(error)
+                continue
+            file = out / f"received_{len(images) - 1:03d}.png"
+            save_image(file, picture)
+            entry["file"] = str(file)
+            if original is not None and original.shape == picture.shape:
+                entry["quality"] = quality_json(quality(original, picture))
+            elif original is not None:
+                entry["reason"] = f"the reference is {original.shape[1]}×{original.shape[0]}: no quality measured"
+    report = {"images": images, "packets_rejected": receiver.packets_rejected, "notes": list(recording.notes)}
+    if as_json:
+        print(json.dumps(report))
+        return
+    for note in recording.notes:
+        terminal.print(note, style="yellow")
+    if not images:
+        print(f"no image found in {recording.samples} samples ({receiver.packets_rejected} packets rejected)")
+    for entry in images:
+        measured = entry.get("quality")
+        print(
+            f"{entry['file'] or 'not decoded'}: SNR {entry['snr_db_estimated']:.1f} dB, "
+            f"CFO {entry['cfo_hz_estimated']:.0f} Hz, "
+            f"{entry['packets_received']} of {entry['packets_expected']} packets"
+            + (f", PSNR {measured['psnr_db']:.2f} dB" if measured and measured["psnr_db"] is not None else "")
+            + (f" – {entry['reason']}" if "reason" in entry else "")
+        )
+
+
+@app.command(epilog="Example: lrisc train configs/train_lrisc_jscc.yaml --data photos/ --validation held_out/")
+def train(
+    config: Annotated[Path, typer.Argument(help="Training stage as YAML.")],
+    data: Annotated[list[Path], typer.Option(help="Folder or tar file of training pictures; may be repeated.")],
+    validation: Annotated[list[Path], typer.Option(help="Folder or tar file of held-out pictures; may be repeated.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/NAME OF THE CONFIG].")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the config's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train one stage, or go on with an interrupted run; ends in a folder that --model takes.
+
+    On several GPUs: accelerate launch -m lrisc train …
+    """
+    from models.train import train as run
+
+    folder = out if out is not None else Path("runs") / config.stem.removeprefix("train_")
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=terminal) as bar:
+        task = bar.add_task("training", total=None)
+
+        def show(step: int, steps: int, losses: dict[str, float]) -> None:
+            text = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            bar.update(task, completed=step, total=steps, description=text)
+
+        model = run(config, data, validation, folder, show, seed=seed)
+    if as_json:
+        print(json.dumps({"model": str(model), "log": str(folder / "log.jsonl")}))
+    else:
+        print(f"trained: {model} (log in {folder / 'log.jsonl'})")
+
+
+@app.command(epilog="Example: lrisc doctor --json")
+def doctor(as_json: Json = False) -> None:
+    """What is installed, which radios and accelerators there are, what is missing and the command that mends it."""
+    from dataclasses import asdict
+
+    from calibration.doctor import diagnose
+
+    with _working("look around"):
+        checks = diagnose()
+    healthy = all(check.ok for check in checks)
+    if as_json:
+        print(json.dumps({"ok": healthy, "checks": [asdict(check) for check in checks]}))
+    else:
+        table = Table("", "what", "found", "to mend or add it")
+        for check in checks:
+            table.add_row("[green]ok" if check.ok else "[red]bad", check.name, check.found, check.remedy or "")
+        Console().print(table)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _working(first: str) -> Iterator["Any"]:
+    """A spinner on stderr that says what is being done."""
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=terminal, transient=True) as bar:
+        task = bar.add_task(first, total=None)
+        yield lambda text: bar.update(task, description=text)
+
+
+def _codec(model: str) -> "JsccCodec":
+    import torch
+
+    from models.pipeline import JsccCodec
+
+    return JsccCodec.from_pretrained(model, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _waveform(link: Path | None) -> "Waveform":
+    from sdr.waveform import DEFAULT, load_waveform
+
+    return DEFAULT if link is None else load_waveform(link)
+
+
+def _region(roi: str | None, image: "np.ndarray") -> "np.ndarray | None":
+    if roi is None:
+        return None
+    from models.roi_mask import load_roi
+
+    mask: np.ndarray = load_roi(roi, image)
+    return mask
+
+
+def _prepare_folder(folder: Path) -> None:
+    """Makes the output folder before hours are spent on what goes into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write to the folder {folder}: {error.strerror}; choose another --out") from error
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _header(image: "np.ndarray", name: str, codec: "JsccCodec") -> dict[str, Any]:
+    return {
+        "image": {"path": name, "height": image.shape[0], "width": image.shape[1]},
+        "model": {"name": codec.name, "parameters": codec.parameters, "weights_sha256": codec.card.digest},
+    }
+
+
+def _budget(sent: "Any") -> dict[str, Any]:
+    return {
+        "cbr_payload": sent.cbr_payload,
+        "cbr": sent.cbr,
+        "cbr_total": sent.cbr_total,
+        "symbols": len(sent.encoded.symbols),
+        "side_bytes": len(sent.encoded.side),
+        "side_symbols": sent.transmission.side_symbols,
+    }
+
+
+def _loopback_report(
+    result: "Comparison", codec: "JsccCodec", image: "np.ndarray", name: str, snr_db: float, cfo_hz: float
+) -> dict[str, Any]:
+    from calibration.compare import quality_json
+
+    passage = result.passage
+    return {
+        **_header(image, name, codec),
+        **_budget(passage.sent),
+        "snr_db_true": snr_db,
+        "snr_db_estimated": passage.received.snr_db,
+        "cfo_hz_true": cfo_hz,
+        "cfo_hz_estimated": passage.received.cfo_hz,
+        "sfo_ppm_estimated": passage.received.sfo_ppm,
+        "packets_sent": len(passage.sent.transmission.packets),
+        "packets_received": passage.received.packets_received,
+        "quality": {method: quality_json(measured) for method, measured in result.quality.items()},
+        "digital": {"format": result.digital.format, "bytes": result.digital.bytes, "scale": result.digital.scale},
+        "seconds": {**passage.seconds, "decode": result.decode_seconds},
+        "device": str(codec.network.device),
+    }
+
+
+def _comparison_sheet(
+    result: "Comparison", image: "np.ndarray", mask: "np.ndarray | None", snr_db: float, cbr: float, channel: str
+) -> "np.ndarray":
+    from calibration.report import Panel, describe, sheet
+
+    region = "  ·  region of interest outlined" if mask is not None else ""
+    panels = [Panel(image, "original", f"{image.shape[1]} x {image.shape[0]}{region}", mask)]
+    titles = {"lrisc": "LRISC (received)", "deepjscc": "DeepJSCC", "digital": f"digital, {result.digital.format}"}
+    for method, title in titles.items():
+        roi = mask if method == "lrisc" else None
+        panels.append(Panel(result.pictures[method], title, describe(result.quality[method]), roi))
+    return sheet(panels, f"{channel}, SNR {snr_db:g} dB, CBR {cbr:.4f} (1/{1 / cbr:.3g})")
+
+
+def main() -> None:
+    """Entry point: user errors become one line on stderr and exit code 2, a picture that did not arrive 1."""
+    try:
+        code = app(standalone_mode=False)
+    except (CommandLineError, ModelError, SdrError, UsageError) as error:
+        text = error.format_message() if isinstance(error, CommandLineError) else str(error)
+        print(f"lrisc: {text}", file=sys.stderr)
+        sys.exit(2)
+    except LinkError as error:
+        print(f"lrisc: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (typer.Abort, KeyboardInterrupt):
+        print("lrisc: interrupted; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()
