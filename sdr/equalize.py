@@ -64,12 +64,14 @@ class _Known:
     """Where the known subcarriers of a packet lie, and what of the estimation depends on that alone."""
 
     row: Int64[np.ndarray, "known"]
+    first: Int64[np.ndarray, "symbols"]
+    """Where each symbol's entries begin."""
     column: Int64[np.ndarray, "known"]
     reference: Complex64[np.ndarray, "symbols used"]
     """Known values; the header's data carriers are filled in per packet."""
-    frequency: Float64[np.ndarray, "known"]
+    frequency: Float32[np.ndarray, "known"]
     """Angular frequency of the carrier, in rad per sample."""
-    product: Float64[np.ndarray, "known"]
+    product: Float32[np.ndarray, "known"]
     """`frequency` times the moment of the symbol: phase per unit of clock drift."""
     counts: Float64[np.ndarray, "used"]
     matrix: Complex128[np.ndarray, "used used"]
@@ -98,10 +100,11 @@ def _known(waveform: Waveform, payload_symbols: int) -> _Known:
     slopes = np.linspace(-_SLOPE_LIMIT, _SLOPE_LIMIT, 129) / waveform.symbol_samples
     return _Known(
         row=row,
+        first=np.searchsorted(row, np.arange(2 + rows)),
         column=column,
         reference=values,
-        frequency=frequency,
-        product=frequency * moment[row],
+        frequency=frequency.astype(np.float32),
+        product=(frequency * moment[row]).astype(np.float32),
         counts=counts,
         matrix=(basis @ inverse @ basis.conj().T) * counts,
         leverage=np.einsum("ij,jk,ik->i", basis, inverse, basis.conj()).real,
@@ -171,20 +174,24 @@ def estimate(
     reference = known.reference.copy()
     reference[2:first, layout.data] = header_points * layout.header_scramble
     # References have unit modulus: what is left is channel and phase.
-    observed = (received * reference.conj())[known.row, known.column].astype(np.complex128)
+    observed = (received * reference.conj())[known.row, known.column]
 
     response, noise = first_estimate(received, waveform)
-    line, drift = None, 0.0
+    expected = response.astype(np.complex64)[known.column]
+    retimed, line, drift = observed, None, 0.0
     for _ in range(_ITERATIONS):
-        expected = response[known.column]
-        aligned = observed * (expected.conj() * np.exp(1j * drift * known.product))
-        track = _track_phase(_per_symbol(aligned, known, symbols), noise, expected, line, known)
+        aligned = retimed * expected.conj()
+        weight = expected.real**2 + expected.imag**2
+        track = _track_phase(np.add.reduceat(aligned, known.first), weight, noise, line, known)
         line = track.line
-        drift -= _drift_step(aligned * np.exp(-1j * track.phase[known.row]), expected, known)
-        settled = observed * np.exp(1j * (drift * known.product - track.phase[known.row]))
+        turn = np.exp(-1j * track.phase).astype(np.complex64)[known.row]
+        drift -= _drift_step((aligned * turn).imag, weight, known)
+        retimed = observed * _phasor(drift * known.product)
+        settled = retimed * turn
         mean = np.bincount(known.column, settled.real) + 1j * np.bincount(known.column, settled.imag)
         response = known.matrix @ (mean / known.counts)
-        error = settled - response[known.column]
+        expected = response.astype(np.complex64)[known.column]
+        error = settled - expected
         freedom = len(error) - known.rank - track.freedom / 2  # a phase takes one real dimension
         noise = max(float(np.vdot(error, error).real) / freedom, _noise_floor(response))
     cfo = float(track.line[1]) / (2 * np.pi)
@@ -203,7 +210,7 @@ def equalize(
     payload_symbols = len(received) - first
     moment = times(waveform, len(received))[first:, None]
     frequency = 2 * np.pi * layout.carriers[layout.data] / waveform.fft_size
-    turn = np.exp(1j * (state.drift * moment * frequency - state.phase[first:, None]))
+    turn = _phasor((state.drift * moment * frequency - state.phase[first:, None]).astype(np.float32))
     response = state.response[layout.data]
     gain = np.abs(response) ** 2
     good = gain > _ERASED_SNR * state.noise
@@ -225,22 +232,24 @@ class _Track:
     """Real degrees of freedom that the phases took from the data."""
 
 
-def _per_symbol(
-    values: Complex128[np.ndarray, "known"], known: _Known, symbols: int
-) -> Complex128[np.ndarray, "symbols"]:
-    return np.bincount(known.row, values.real, symbols) + 1j * np.bincount(known.row, values.imag, symbols)
+def _phasor(angle: Float32[np.ndarray, "..."]) -> Complex64[np.ndarray, "..."]:
+    """exp(j angle): NumPy vectorises real sines, not complex exponentials."""
+    turn = np.empty(angle.shape, np.complex64)
+    np.cos(angle, out=turn.real)
+    np.sin(angle, out=turn.imag)
+    return turn
 
 
 def _track_phase(
-    sums: Complex128[np.ndarray, "symbols"],
+    sums: Complex64[np.ndarray, "symbols"],
+    energy: Float32[np.ndarray, "known"],
     noise: float,
-    expected: Complex128[np.ndarray, "known"],
     line: tuple[float, float] | None,
     known: _Known,
 ) -> _Track:
     """Common phases from per-symbol correlations: a line, plus a random walk as far as the data show one."""
     moment = known.moment
-    weight = 2 * np.bincount(known.row, np.abs(expected) ** 2) / noise  # inverse variance of each symbol's phase
+    weight = 2 * np.bincount(known.row, energy) / noise  # inverse variance of each symbol's phase
     if line is None:
         scores = known.search @ sums
         best = int(np.argmax(np.abs(scores)))
@@ -264,11 +273,8 @@ def _track_phase(
     return _Track(phase + smoother @ left, np.diag(prior - smoother @ prior), line, 2.0 + float(np.trace(smoother)))
 
 
-def _drift_step(
-    aligned: Complex128[np.ndarray, "known"], expected: Complex128[np.ndarray, "known"], known: _Known
-) -> float:
+def _drift_step(quadrature: Float32[np.ndarray, "known"], energy: Float32[np.ndarray, "known"], known: _Known) -> float:
     """Gauss-Newton step of the phase that grows with frequency and time, beside one that grows with frequency only."""
-    weight = np.abs(expected) ** 2
     regressors = np.stack([known.frequency, known.product])
-    normal = (regressors * weight) @ regressors.T
-    return float(np.linalg.solve(normal, regressors @ aligned.imag)[1])
+    normal = (regressors * energy) @ regressors.T
+    return float(np.linalg.solve(normal, regressors @ quadrature)[1])
