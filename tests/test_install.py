@@ -58,10 +58,8 @@ def test_every_declared_package_is_pinned_within_its_range() -> None:
 def test_conda_environment_declares_the_same_ranges() -> None:
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     by_pip = next(entry for entry in dependencies if isinstance(entry, dict))["pip"]
-    conda = {
-        Requirement(text).name: Requirement(text)
-        for text in [e for e in dependencies if "*" not in e and isinstance(e, str)] + by_pip
-    }
+    plain = [entry for entry in dependencies if isinstance(entry, str) and "*" not in entry]
+    conda = {canonicalize_name(found.name): found for found in map(Requirement, plain + by_pip)}
     for requirement in DECLARED:
         name = {"torch": "pytorch"}.get(requirement.name, canonicalize_name(requirement.name))
         assert conda[name].specifier == requirement.specifier, requirement
