@@ -61,7 +61,7 @@ def test_conda_environment_declares_the_same_ranges() -> None:
     plain = [entry for entry in dependencies if isinstance(entry, str) and "*" not in entry]
     conda = {canonicalize_name(found.name): found for found in map(Requirement, plain + by_pip)}
     for requirement in DECLARED:
-        name = {"torch": "pytorch"}.get(requirement.name, canonicalize_name(requirement.name))
+        name = canonicalize_name({"torch": "pytorch"}.get(requirement.name, requirement.name))
         assert conda[name].specifier == requirement.specifier, requirement
 
 
