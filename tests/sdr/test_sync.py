@@ -1,0 +1,47 @@
+"""Detection and timing on their own."""
+
+import numpy as np
+import pytest
+
+from sdr import ofdm, sync
+from sdr.waveform import DEFAULT
+from tests.sdr.helpers import mean_error, passage, receive
+
+
+def test_packets_are_found_at_minus_2_db() -> None:
+    found = expected = 0
+    for seed in range(4):
+        cfo_hz = float(np.random.default_rng(seed).uniform(-100e3, 100e3))
+        for image in receive(passage(seed, snr_db=-2.0, cfo_hz=cfo_hz, repetition=8).samples):
+            found, expected = found + image.packets_received, expected + image.packets_expected
+    assert expected >= 20 and found >= expected - 1
+
+
+@pytest.mark.parametrize("cfo_hz", [-120e3, -60e3, 0.0, 7.8e3, 15.7e3, 120e3])
+def test_cfo_is_unambiguous_over_its_range(cfo_hz: float) -> None:
+    sent = passage(1, count=2000, snr_db=20.0, cfo_hz=cfo_hz)
+    (image,) = receive(sent.samples)
+    assert image.cfo_hz == pytest.approx(cfo_hz, abs=5)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 0.75])
+def test_fractional_delay_costs_nothing_at_high_snr(fraction: float) -> None:
+    """The sinc skirts before the first path must lie within the FFT window's cyclic prefix."""
+    sent = passage(2, snr_db=38.0, delay_samples=1500 + fraction)
+    (image,) = receive(sent.samples)
+    assert 10 * np.log10(mean_error(sent.symbols, image)) + 38 < 0.7
+
+
+def test_noise_seldom_makes_candidates() -> None:
+    rng = np.random.default_rng(3)
+    noise = (rng.standard_normal(500_000) + 1j * rng.standard_normal(500_000)).astype(np.complex64)
+    candidates = sync.detect(noise, DEFAULT)
+    assert candidates.size < 20  # each costs a correlation
+    before, after = sync.reach(DEFAULT)
+    inside = candidates[(candidates >= before) & (candidates + after <= noise.size)]
+    assert not sync.locate(noise, inside, DEFAULT)
+
+
+def test_a_periodic_signal_does_not_flood_the_receiver() -> None:
+    periodic = np.tile(ofdm.grid(DEFAULT).preamble[:16], 10_000)
+    assert sync.detect(periodic, DEFAULT).size <= periodic.size / DEFAULT.short_samples + 1
