@@ -1,6 +1,6 @@
 # Two commands on a fresh machine: `make loopback` and `make test`. Both install what is missing first.
 SHELL := /bin/bash
-ENV := . scripts/environment.sh &&
+IN_ENV := . scripts/environment.sh &&
 
 .DEFAULT_GOAL := help
 .PHONY: help setup loopback test check clean
@@ -12,13 +12,13 @@ setup: ## install what is missing (apt and .venv, or the activated conda environ
 	@scripts/setup.sh
 
 loopback: setup ## send a photograph through the software air, into out/loopback
-	@$(ENV) "$$bin/lrisc" loopback --out out/loopback
+	@$(IN_ENV) "$$bin/lrisc" loopback --out out/loopback
 
 check: setup ## style, types and layers
-	$(ENV) "$$bin/ruff" check . && "$$bin/ruff" format --check . && "$$bin/mypy" && "$$bin/lint-imports" --no-logo
+	$(IN_ENV) "$$bin/ruff" check . && "$$bin/ruff" format --check . && "$$bin/mypy" && "$$bin/lint-imports" --no-logo
 
 test: check ## everything that must hold before a commit
-	$(ENV) "$$python" -m pytest
+	$(IN_ENV) "$$python" -m pytest
 
 clean: ## remove .venv, caches and what the commands wrote
 	rm -rf .venv out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
