@@ -112,25 +112,22 @@ class Receiver:
         extent = min(view.size, self._history + _BLOCK_SAMPLES + 2 * waveform.short_samples)
         first = self._history - 2 * waveform.short_samples
         candidates = first + sync.detect(view[first:extent], waveform)
-        # The overlap of one period guards against a peak on the edge that neither block calls its own.
+        # Peaks before the block too: one may have moved across the edge. `_busy_until` knows those already served.
         candidates = candidates[
-            (candidates >= max(self._history - waveform.short_period, before))
-            & (candidates < self._history + _BLOCK_SAMPLES)
-            & (candidates + after <= view.size)
+            (candidates >= before) & (candidates < self._history + _BLOCK_SAMPLES) & (candidates + after <= view.size)
         ]
-        spectra, starts, offsets = [], [], []
-        for found in sync.locate(view, candidates, waveform):
-            start = found.long_start + sync.EARLY_SAMPLES - (waveform.preamble_samples - 2 * waveform.fft_size)
-            rows = 2 + waveform.header_symbols
-            end = found.long_start + 2 * waveform.fft_size + waveform.header_symbols * waveform.symbol_samples
-            if end <= view.size:
-                spectra.append(self._spectrum(view, found, rows))
-                starts.append(start)
-                offsets.append(found)
-        llr = [equalize.header_llr(spectrum, waveform) for spectrum in spectra]
+        training = 2 * waveform.fft_size + waveform.header_symbols * waveform.symbol_samples
+        heard = [
+            found
+            for found in sync.locate(view, candidates, waveform)
+            if found.long_start + training <= view.size and self._start(found) + offset >= self._busy_until
+        ]
+        rows = 2 + waveform.header_symbols
+        llr = [equalize.header_llr(self._spectrum(view, found, rows), waveform) for found in heard]
         headers = header.demodulate(np.stack(llr), waveform) if llr else []
         images: list[ReceivedImage] = []
-        for contents, start, found in zip(headers, starts, offsets, strict=True):
+        for contents, found in zip(headers, heard, strict=True):
+            start = self._start(found)
             if start + offset < self._busy_until:
                 continue
             self._busy_until = start + offset + waveform.preamble_samples
@@ -144,6 +141,10 @@ class Receiver:
             packet = self._demodulate(spectrum, contents, found.cfo, start + offset, samples)
             images += self._assembler.add(packet, plan)
         return images
+
+    def _start(self, found: sync.Found) -> int:
+        """Estimated first sample of a packet."""
+        return found.long_start + sync.EARLY_SAMPLES - (self.waveform.preamble_samples - 2 * self.waveform.fft_size)
 
     def _spectrum(
         self, view: Complex64[np.ndarray, "n"], found: sync.Found, rows: int

@@ -46,9 +46,12 @@ def detect(samples: Complex64[np.ndarray, "n"], waveform: Waveform) -> Int64[np.
     parts = frames.view(np.float32)
     energy = _moving_sum(np.einsum("ij,ij->i", parts, parts), span)
     strength = correlation.real**2 + correlation.imag**2
-    # A peak of the correlation itself, not of the coefficient, which is flat once the packet outweighs the noise.
-    peak = strength == scipy.ndimage.maximum_filter1d(strength, 2 * span + 1, mode="constant")
-    loud = strength > _DETECTION_THRESHOLD**2 * energy[:-1] * energy[1:]
+    product = energy[:-1] * energy[1:]
+    # Between the squared correlation itself, whose peaks drown beside a stronger packet, and the squared coefficient,
+    # strength / product, which is flat once a packet outweighs the noise before it.
+    contrast = strength / np.maximum(product, np.finfo(np.float64).tiny) ** 0.75
+    peak = contrast == scipy.ndimage.maximum_filter1d(contrast, 2 * span + 1, mode="constant")
+    loud = strength > _DETECTION_THRESHOLD**2 * product
     starts: list[int] = []
     for hop in np.flatnonzero(peak & loud & (strength > 0)).tolist():
         if not starts or hop - starts[-1] > span:  # a strictly periodic signal is one long plateau of peaks

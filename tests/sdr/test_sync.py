@@ -1,9 +1,12 @@
 """Detection and timing on their own."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from sdr import ofdm, sync
+from sdr.impairments import apply_channel
 from sdr.waveform import DEFAULT
 from tests.sdr.helpers import mean_error, passage, receive
 
@@ -30,6 +33,22 @@ def test_fractional_delay_costs_nothing_at_high_snr(fraction: float) -> None:
     sent = passage(2, snr_db=38.0, delay_samples=1500 + fraction)
     (image,) = receive(sent.samples)
     assert 10 * np.log10(mean_error(sent.symbols, image)) + 38 < 0.7
+
+
+def test_a_weak_packet_is_found_beside_strong_ones() -> None:
+    """Block fading: every other packet comes 20 dB weaker, at 10 dB above the noise."""
+    sent = passage(4, count=30_000, snr_db=30.0)
+    taps = sent.channel.taps.copy()
+    taps[1::2] *= 0.1
+    channel = dataclasses.replace(sent.channel, taps=taps)
+    (image,) = receive(apply_channel(sent.transmission.samples, sent.transmission.packets, channel))
+    assert image.packets_received == image.packets_expected
+
+
+def test_a_recording_may_begin_within_the_short_sequence() -> None:
+    sent = passage(5, count=2000, snr_db=10.0, delay_samples=0.0)
+    (image,) = receive(sent.samples[100:])
+    assert image.side == sent.side
 
 
 def test_noise_seldom_makes_candidates() -> None:
