@@ -1,0 +1,1 @@
+"""GNU Radio blocks: thin shells around pure functions of `sdr`, embedded in the .grc files beside this folder."""
