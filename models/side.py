@@ -5,7 +5,9 @@ rate map and region of interest on groups of positions. Flags: bits 0–1 group 
 side; bit 2 region of interest present; bits 3–4 spread of the rate map's prediction error.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import constriction
 import numpy as np
@@ -16,8 +18,12 @@ from models.image import MAX_PIXELS
 from models.rate import LEVELS
 from models.transform import PATCH
 
+LONGEST_SIDE = 65_535
+"""Pixels. With `MAX_PIXELS` it bounds the groups, and so the time that a damaged header can cost."""
+
 GROUP_SIZES = (0, 2, 4, 8)
 _SPREADS = (0.35, 0.7, 1.2, 2.2)  # scale of the Laplace distribution, in levels
+_FIRST_LEVEL = float(len(LEVELS) // 2)  # expected where there are no neighbours
 _INSIDE = (0.03, 0.5, 0.95)  # probability that a group is inside, given how many of its two neighbours are
 _HINT_STEP_DB = 0.25
 _HINT_LEAST_DB = -16.0
@@ -28,7 +34,8 @@ class Side:
     """Contents of the side information.
 
     `levels` int32[rows, columns] indices into `LEVELS` and `roi` bool[rows, columns], on groups of `group`×`group`
-    positions; `levels` is None for a uniform rate, `roi` None without a region of interest.
+    positions; `levels` is None for a uniform rate (and then `group` 0), `roi` None without a region of interest, which
+    takes a rate map to have an effect.
     """
 
     model_id: int
@@ -58,10 +65,9 @@ def round_hint(hint_db: float) -> float:
 
 def pack(side: Side) -> bytes:
     """Serialises `side`; where there is a rate map, with the spread that codes it shortest."""
-    if side.levels is None and side.roi is None:
+    if side.levels is None:
         return _header(side, 0)
-    spreads = range(len(_SPREADS)) if side.levels is not None else range(1)
-    return min((_header(side, spread) + _encode_maps(side, spread) for spread in spreads), key=len)
+    return min((_header(side, spread) + _encode_maps(side, spread) for spread in range(len(_SPREADS))), key=len)
 
 
 def unpack(data: bytes) -> Side:
@@ -77,11 +83,15 @@ def unpack(data: bytes) -> Side:
         gain, hint, flags = data[position : position + 3]
     except (IndexError, ValueError):
         raise ModelError(f"side information of {len(data)} bytes is cut short") from None
-    if not (height and width and height * width <= MAX_PIXELS) or flags >> 5:
+    if not (height and width and height * width <= MAX_PIXELS and max(height, width) <= LONGEST_SIDE):
         raise ModelError(f"side information is damaged: it asks for a picture of {width}×{height} pixels")
+    if flags >> 5:
+        raise ModelError(f"side information is damaged or of a newer version: its flags are {flags:#x}")
     group = GROUP_SIZES[flags & 3]
     side = Side(model_id, height, width, gain, _hint_from(hint), group)
     if not group:
+        if len(data) > position + 3:
+            raise ModelError("side information is damaged: there are bytes after its end")
         return side
     return _decode_maps(side, data[position + 3 :], has_roi=bool(flags & 4), spread=flags >> 3 & 3)
 
@@ -119,36 +129,57 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
     raise ValueError("varint too long")
 
 
-def _neighbours(values: np.ndarray, row: int, column: int, start: float) -> float:
-    """Mean of the left and upper neighbours, of the one that there is, or `start`."""
-    known = ([values[row, column - 1]] if column else []) + ([values[row - 1, column]] if row else [])
-    return float(sum(known)) / len(known) if known else start
+def _level_models(spread: int) -> dict[float, Any]:
+    """Distribution of a level for every mean of its neighbours."""
+    top = len(LEVELS) - 1
+    laplace, scale = constriction.stream.model.QuantizedLaplace, _SPREADS[spread]
+    return {half / 2: laplace(0, top, half / 2, scale) for half in range(2 * top + 1)}
 
 
-def _laplace() -> "constriction.stream.model.QuantizedLaplace":
-    return constriction.stream.model.QuantizedLaplace(0, len(LEVELS) - 1)
+def _roi_models() -> dict[float, Any]:
+    """Distribution of a group's being inside, for every mean of its neighbours."""
+    return {half / 2: constriction.stream.model.Bernoulli(p, perfect=False) for half, p in enumerate(_INSIDE)}
 
 
-def _bernoulli() -> "constriction.stream.model.Bernoulli":
-    return constriction.stream.model.Bernoulli(perfect=False)
+def _code_in_order(shape: tuple[int, int], start: float, code: Callable[[int, int, float], int]) -> list[list[int]]:
+    """Values that `code(row, column, mean of the left and upper neighbours)` returns, called in reading order.
 
-
-def _inside(neighbours: float) -> float:
-    return _INSIDE[round(2 * neighbours)]
+    Where there is one neighbour it is the mean, where there is none `start`. Lists, because single elements of arrays
+    are slow.
+    """
+    values: list[list[int]] = []
+    for row in range(shape[0]):
+        line: list[int] = []
+        for column in range(shape[1]):
+            if row and column:
+                mean = (line[-1] + values[-1][column]) / 2
+            elif row or column:
+                mean = float(values[-1][0] if row else line[-1])
+            else:
+                mean = start
+            line.append(code(row, column, mean))
+        values.append(line)
+    return values
 
 
 def _encode_maps(side: Side, spread: int) -> bytes:
     encoder = constriction.stream.queue.RangeEncoder()
-    rows, columns = group_grid(side.grid, side.group)
-    cells = [(row, column) for row in range(rows) for column in range(columns)]
+
+    def encode(values: np.ndarray, models: dict[float, Any], start: float) -> None:
+        rows = values.astype(int).tolist()
+
+        def code(row: int, column: int, mean: float) -> int:
+            value: int = rows[row][column]
+            encoder.encode(value, models[mean])
+            return value
+
+        _code_in_order(group_grid(side.grid, side.group), start, code)
+
     if side.levels is not None:
-        means = np.array([_neighbours(side.levels, *cell, len(LEVELS) / 2) for cell in cells])
-        scales = np.full(len(cells), _SPREADS[spread])
-        encoder.encode(side.levels.astype(np.int32).ravel(), _laplace(), means, scales)
+        encode(side.levels, _level_models(spread), _FIRST_LEVEL)
     if side.roi is not None:
-        inside = np.array([_inside(_neighbours(side.roi, *cell, 0.0)) for cell in cells])
-        encoder.encode(side.roi.astype(np.int32).ravel(), _bernoulli(), inside)
-    words = encoder.get_compressed()
+        encode(side.roi, _roi_models(), 0.0)
+    words: np.ndarray = encoder.get_compressed()
     data: bytes = words.astype(">u4").tobytes()
     while data and _same(side, data[:-1], spread):  # the coder seals whole words; most of the last is not needed
         data = data[:-1]
@@ -160,24 +191,21 @@ def _same(side: Side, data: bytes, spread: int) -> bool:
         decoded = _decode_maps(side, data, side.roi is not None, spread)
     except ModelError:
         return False
-    return np.array_equal(decoded.levels, side.levels) and (side.roi is None or np.array_equal(decoded.roi, side.roi))
+    pairs = ((decoded.levels, side.levels), (decoded.roi, side.roi))
+    return all(theirs is None or np.array_equal(ours, theirs) for ours, theirs in pairs if ours is not None)
 
 
 def _decode_maps(side: Side, data: bytes, has_roi: bool, spread: int) -> Side:
-    rows, columns = group_grid(side.grid, side.group)
+    shape = group_grid(side.grid, side.group)
     padded = data + bytes(-len(data) % 4 + 4)
     decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
-    levels = np.zeros((rows, columns), dtype=np.int32)
-    roi = np.zeros((rows, columns), dtype=bool)
+
+    def decode(models: dict[float, Any], start: float) -> list[list[int]]:
+        return _code_in_order(shape, start, lambda row, column, mean: decoder.decode(models[mean]))
+
     try:
-        laplace, bernoulli = _laplace(), _bernoulli()
-        for row, column in np.ndindex(rows, columns):
-            mean = _neighbours(levels, row, column, len(LEVELS) / 2)
-            levels[row, column] = decoder.decode(laplace, np.array([mean]), np.array([_SPREADS[spread]]))[0]
-        if has_roi:
-            for row, column in np.ndindex(rows, columns):
-                inside = np.array([_inside(_neighbours(roi, row, column, 0.0))])
-                roi[row, column] = decoder.decode(bernoulli, inside)[0]
+        levels = np.array(decode(_level_models(spread), _FIRST_LEVEL), dtype=np.int32)
+        roi = np.array(decode(_roi_models(), 0.0), dtype=bool) if has_roi else None
     except (AssertionError, ValueError) as error:
         raise ModelError("side information is damaged: its rate map does not decode") from error
-    return replace(side, levels=levels, roi=roi if has_roi else None)
+    return replace(side, levels=levels, roi=roi)
