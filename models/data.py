@@ -4,14 +4,17 @@ Since a batch depends on nothing but its step number, training resumes exactly w
 """
 
 import io
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,18 +24,25 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
 CROPS_PER_PICTURE = 2  # decoding costs more than cropping
 
 
-def read_encoded(sources: list[Path]) -> list[bytes]:
+class EncodedPicture(NamedTuple):
+    """A picture as its file holds it."""
+
+    name: str
+    data: bytes
+
+
+def read_encoded(sources: list[Path]) -> list[EncodedPicture]:
     """The encoded pictures of folders (recursively) and tar files, in sorted order; `*-mask.png` are left out.
 
     Raises:
-        ModelError: a source is missing or holds no picture.
+        ModelError: a source is missing, holds no picture, or is not a whole tar file.
     """
-    pictures: list[bytes] = []
+    pictures: list[EncodedPicture] = []
     for source in sources:
         before = len(pictures)
         if source.is_dir():
             paths = sorted(path for path in source.rglob("*") if _is_picture(path.name))
-            pictures.extend(path.read_bytes() for path in paths)
+            pictures.extend(EncodedPicture(str(path), path.read_bytes()) for path in paths)
         elif source.is_file():
             pictures.extend(_read_tar(source))
         if len(pictures) == before:
@@ -46,29 +56,30 @@ def _is_picture(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES and not name.endswith("-mask.png")
 
 
-def _read_tar(path: Path) -> Iterator[bytes]:
+def _read_tar(path: Path) -> Iterator[EncodedPicture]:
     try:
         with tarfile.open(path) as archive:
             members = sorted((m for m in archive if m.isfile() and _is_picture(m.name)), key=lambda m: m.name)
             for member in members:
                 handle = archive.extractfile(member)
                 if handle is not None:
-                    yield handle.read()
-    except tarfile.TarError as error:
+                    yield EncodedPicture(f"{path}:{member.name}", handle.read())
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:  # the tar or its compression
         raise ModelError(f"{path}: not a readable tar file ({error})") from error
 
 
-def decode(encoded: bytes) -> Image.Image:
+def decode(picture: EncodedPicture) -> Image.Image:
     """RGB picture of an encoded one.
 
     Raises:
         ModelError: damaged or of a kind that Pillow can't read.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(picture.data)) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise ModelError(f"a training picture of {len(encoded)} bytes cannot be read: {error}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        detail = "not a picture" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        raise ModelError(f"training picture {picture.name} cannot be read ({detail}): remove it") from error
 
 
 class CropBatches(Dataset[Tensor]):
@@ -84,7 +95,7 @@ class CropBatches(Dataset[Tensor]):
         seed: of the order and the crops.
     """
 
-    def __init__(self, pictures: list[bytes], batch: int, size: int, steps: int, seed: int) -> None:
+    def __init__(self, pictures: list[EncodedPicture], batch: int, size: int, steps: int, seed: int) -> None:
         self.pictures, self.batch, self.size, self.steps, self.seed = pictures, batch, size, steps, seed
 
     def __len__(self) -> int:

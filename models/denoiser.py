@@ -5,6 +5,7 @@ variance everywhere; the network sees x_base and the decoder's features at 1/4 s
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -31,7 +32,7 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
     config_name = "config.json"
 
     @register_to_config
-    def __init__(self, widths: tuple[int, int, int] = (64, 128, 224), features: int = 64, condition: int = 64) -> None:
+    def __init__(self, widths: Sequence[int] = (64, 128, 224), features: int = 64, condition: int = 64) -> None:
         super().__init__()
         quarter, eighth, sixteenth = widths
         self.conditioning = Conditioning(10, condition)

@@ -1,5 +1,6 @@
 """The JSCC network: picture → channel inputs → picture. LRISC without its diffusion stage, and DeepJSCC."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ class JsccNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers h
     @register_to_config
     def __init__(
         self,
-        widths: tuple[int, int, int] = (64, 128, 256),
+        widths: Sequence[int] = (64, 128, 256),
         components: int = 320,
         encoder_depth: int = 2,
         decoder_depth: int = 4,
@@ -52,7 +53,7 @@ class JsccNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers h
         adaptive: bool = True,
     ) -> None:
         super().__init__()
-        widths = (widths[0], widths[1], widths[2])
+        widths = (widths[0], widths[1], widths[2])  # a list from JSON or YAML
         self.basis = LinearBasis(components)
         self.gains = LinearGains(components)
         self.roi = RoiWeighting(components)

@@ -52,8 +52,11 @@ def adaptive_counts(
 
 
 def draw_counts(
-    network: JsccNetwork, image: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"], generator: torch.Generator
-) -> Int64[Tensor, "b h w"]:
+    network: JsccNetwork,
+    image: Float[Tensor, "b 3 h w"],
+    mask: Float[Tensor, "b 1 h16 w16"],
+    generator: torch.Generator,
+) -> Int64[Tensor, "b h16 w16"]:
     """Random rates: log-uniform means over `SYMBOLS_RANGE`, adaptive ones where the network has a prior."""
     low, high = (torch.tensor(bound).log() for bound in SYMBOLS_RANGE)
     batch = len(image)
@@ -71,8 +74,8 @@ def draw_counts(
 def simulate(
     network: JsccNetwork,
     image: Float[Tensor, "b 3 h w"],
-    counts: Int64[Tensor, "b h w"],
-    mask: Float[Tensor, "b 1 h w"],
+    counts: Int64[Tensor, "b h16 w16"],
+    mask: Float[Tensor, "b 1 h16 w16"],
     state: channel.ChannelState,
     generator: torch.Generator,
 ) -> Decoded:
@@ -127,7 +130,7 @@ class JsccObjective(nn.Module):
         if network.prior is not None:
             with torch.no_grad():
                 linear = network.basis.analyse(image)
-            bits, hyper_bits = network.prior(linear, network.basis.log_scale)
+            bits, hyper_bits = network.prior(linear, network.basis.log_scale, generator)
             total = total + 1e-4 * (bits.mean() + hyper_bits)
             parts["bits"] = (bits.mean() + hyper_bits).detach()
         return {"loss": total, **parts}

@@ -52,21 +52,24 @@ class Prior(nn.Module):
         )
         self.hyper_log_scale = nn.Parameter(torch.zeros(hyper))
 
-    def forward(self, linear: Float[Tensor, "b k h w"], log_scale: Float[Tensor, "k"]) -> tuple[Tensor, Tensor]:
-        """Bits per position and bits per position of the hyper latent, each a [b, h, w] map and a scalar.
+    def forward(
+        self, linear: Float[Tensor, "b k h w"], log_scale: Float[Tensor, "k"], noise: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, ""]]:
+        """Bits of each position, and bits per position that the hyper latent takes.
 
-        In training, uniform noise stands for quantisation; otherwise values are rounded (a pure function of z).
+        Values are rounded, or have uniform noise from the CPU generator `noise` in place of the quantisation, through
+        which gradients pass.
         """
         coefficients = linear * (log_scale.exp() / STEP)[:, None, None]
         even = functional.pad(
             torch.asinh(coefficients), (0, linear.shape[-1] % 2, 0, linear.shape[-2] % 2), mode="replicate"
         )
         hyper = self.analysis(even).float()
-        if self.training:
-            hyper = hyper + torch.rand_like(hyper) - 0.5
-            coefficients = coefficients + torch.rand_like(coefficients) - 0.5
-        else:
+        if noise is None:
             hyper, coefficients = hyper.round(), coefficients.round()
+        else:
+            hyper = hyper + torch.rand(hyper.shape, generator=noise).to(hyper) - 0.5
+            coefficients = coefficients + torch.rand(coefficients.shape, generator=noise).to(coefficients) - 0.5
         scale = self.synthesis(hyper).float()[..., : linear.shape[-2], : linear.shape[-1]]
         scale = (scale + (log_scale - np.log(STEP))[:, None, None]).clamp(-4, 6).exp()
         bits = _gaussian_bits(coefficients, scale).sum(dim=1)

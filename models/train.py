@@ -1,10 +1,12 @@
 """`lrisc train`: one loop for every stage, resumable to the bit, on CPU or GPU, one process or several (accelerate)."""
 
+import contextlib
 import copy
+import inspect
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from models.weights import Card
 
 VALIDATION_CELLS = ((0.0, 1 / 12), (10.0, 1 / 24), (10.0, 1 / 12), (20.0, 1 / 12))  # (SNR in dB, CBR)
 VALIDATION_SIDE = 256
-STAGES = ("jscc", "denoiser")
+STAGES: dict[str, Callable[..., JsccNetwork | Denoiser]] = {"jscc": JsccNetwork, "denoiser": Denoiser}
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def load_config(path: Path) -> TrainConfig:
     """Reads a stage from YAML.
 
     Raises:
-        ModelError: unreadable file, unknown or missing keys, a stage that does not exist.
+        ModelError: unreadable file, unknown or missing keys, a stage that does not exist, a number that is none.
     """
     try:
         values = yaml.safe_load(path.read_text())
@@ -85,18 +87,28 @@ def load_config(path: Path) -> TrainConfig:
     known = {f.name for f in fields(TrainConfig)}
     if not isinstance(values, dict):
         raise ModelError(f"{path}: expected a mapping with the keys {', '.join(sorted(known))}")
-    unknown = sorted(set(values) - known)
+    unknown = sorted(map(str, set(values) - known))
     if unknown:
         raise ModelError(f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     if not isinstance(values.get("name"), str):
         raise ModelError(f"{path}: name must say what the trained codec is to be called")
-    if values.get("stage") not in STAGES:
+    if not isinstance(values.get("stage"), str) or values["stage"] not in STAGES:
         raise ModelError(f"{path}: stage must be one of {', '.join(STAGES)}, not {values.get('stage')!r}")
     if values["stage"] == "denoiser" and not values.get("network"):
         raise ModelError(f"{path}: a denoiser needs network: FOLDER of a codec with a trained JSCC network")
     for key in ("batch", "crop", "steps", "validate_every", "validation_pictures", "checkpoint_every"):
         if key in values and (not isinstance(values[key], int) or values[key] < 1):
             raise ModelError(f"{path}: {key} must be a positive whole number, not {values[key]!r}")
+    for key, kind in (("learning_rate", float), ("ema", float), ("seed", int), ("default_steps", int)):
+        if key in values and (not isinstance(values[key], kind) or values[key] < 0):
+            example = "5.0e-4 (with the point: YAML reads 5e-4 as text)" if kind is float else "1"
+            raise ModelError(f"{path}: {key} must be a number like {example}, not {values[key]!r}")
+    accepted = inspect.signature(STAGES[values["stage"]]).parameters
+    if not isinstance(values.get("model", {}), dict):
+        raise ModelError(f"{path}: model must be a mapping with some of the keys {', '.join(accepted)}")
+    unknown = sorted(map(str, set(values.get("model", {})) - set(accepted)))
+    if unknown:
+        raise ModelError(f"{path}: unknown model keys {', '.join(unknown)}; known are {', '.join(accepted)}")
     config = TrainConfig(**values)
     if config.crop % (2 * PATCH) or config.batch % 2:
         raise ModelError(f"{path}: crop must be a multiple of {2 * PATCH} and batch even")
@@ -159,6 +171,14 @@ def _pca_blocks(batches: CropBatches, count: int = 24) -> np.ndarray:
     return functional.pixel_unshuffle(crops, PATCH).permute(0, 2, 3, 1).reshape(-1, 3 * PATCH * PATCH).numpy()
 
 
+def _one_line_errors(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Undoes what DataLoader does to an error from its worker: the message comes with a traceback before it."""
+    try:
+        yield from batches
+    except ModelError as error:
+        raise ModelError(str(error).strip().splitlines()[-1].partition("ModelError: ")[2]) from error
+
+
 def _has_fast_bf16() -> bool:
     """Whether bf16 is native here: on CPUs it is 1.6…2.5 × faster with AVX-512-BF16 or AMX, slower where emulated.
 
@@ -178,7 +198,13 @@ def _build(config: TrainConfig, batches: CropBatches) -> JsccObjective | Denoise
         network.initialise(_pca_blocks(batches))
         return JsccObjective(network)
     network = JsccCodec.from_pretrained(str(config.network)).network
-    return DenoiserObjective(network, Denoiser(**config.model), make_scheduler())
+    denoiser = Denoiser(**config.model)
+    if denoiser.config.features != network.config.widths[0]:
+        raise ModelError(
+            f"the denoiser's features ({denoiser.config.features}) must be the first of the widths "
+            f"{network.config.widths} of the network in {config.network}"
+        )
+    return DenoiserObjective(network, denoiser, make_scheduler())
 
 
 class Trainer:
@@ -200,6 +226,8 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         if (out / "checkpoint.json").exists():
             self._resume()
+        if self.accelerator.is_main_process:
+            self._rewind_log()
         self.wrapped, self.optimizer = self.accelerator.prepare(objective, self.optimizer)
         self.averaged = {name: value.to(self.accelerator.device) for name, value in self.averaged.items()}
 
@@ -215,7 +243,7 @@ class Trainer:
             self.batches, batch_size=None, sampler=range(self.step, last), num_workers=1, prefetch_factor=4
         )
         begun = time.monotonic() - self.seconds
-        for crops in loader:
+        for crops in _one_line_errors(loader):
             losses = self._train_step(crops)
             self.step += 1
             self.seconds = time.monotonic() - begun
@@ -315,6 +343,20 @@ class Trainer:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
 
+    def _rewind_log(self) -> None:
+        """Drops what an interrupted run logged after its last checkpoint, half a line perhaps: it is made again."""
+        log = self.out / "log.jsonl"
+        if not log.exists():
+            return
+        kept = []
+        for line in log.read_text().splitlines(keepends=True):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                if json.loads(line)["step"] <= self.step:
+                    kept.append(line)
+        temporary = log.with_name("log.jsonl.tmp")
+        temporary.write_text("".join(kept))
+        os.replace(temporary, log)
+
 
 def train(
     config_path: Path,
@@ -339,5 +381,7 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelError(f"{out}: cannot be created ({error.strerror})") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise ModelError(f"{out}: cannot be written to")
     Trainer(config, data, validation, out).run(progress, stop_at)
     return out / "model"
