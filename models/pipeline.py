@@ -18,8 +18,8 @@ from models.jscc import rate_map
 from models.modulation import byte_to_gain, from_stream, gain_to_byte, sent_mask, to_stream
 from models.network import JsccNetwork
 from models.rate import LEVELS, ROI_GAIN, allocate, spread_remainder
-from models.sampler import make_scheduler, sample
-from models.side import GROUP_SIZES, Side, group_grid, pack, round_hint, unpack
+from models.sampler import TRAIN_STEPS, make_scheduler, sample
+from models.side import GROUP_SIZES, LONGEST_SIDE, Side, group_grid, pack, round_hint, unpack
 from models.transform import PATCH
 from models.weights import Card, find, read_card, write_card
 
@@ -101,6 +101,8 @@ class JsccCodec:
             raise ModelError(f"the region of interest is {mask.shape[1]}×{mask.shape[0]}, the picture {width}×{height}")
         if mask is not None and (self.network.prior is None or not mask.any()):
             mask = None
+        if max(height, width) > LONGEST_SIDE:
+            raise ModelError(f"a {width}×{height} picture is too long: its sides may have up to {LONGEST_SIDE} pixels")
         pixels = self._to_tensor(image)
         total = int(cbr * 3 * height * width)
         side = Side(self._model_id, height, width, 0, round_hint(snr_hint_db))
@@ -109,8 +111,9 @@ class JsccCodec:
         positions = side.grid[0] * side.grid[1]
         if not positions <= left <= self.network.symbol_limit * positions:
             raise ModelError(
-                f"CBR {cbr:g} gives this {width}×{height} picture {total} symbols, {total - left} of them for side "
-                f"information; choose a CBR that leaves {positions} to {self.network.symbol_limit * positions}"
+                f"CBR {cbr:g} is {total} symbols for this {width}×{height} picture; its side information takes "
+                f"{total - left}, and {positions} to {self.network.symbol_limit * positions} must be left: choose "
+                + ("a larger CBR or a larger picture" if left < positions else "a smaller CBR")
             )
         counts = self._counts(side, left)
         hint = torch.tensor([side.hint_db], device=pixels.device)
@@ -138,8 +141,8 @@ class JsccCodec:
         if contents.model_id != self._model_id:
             raise ModelError(f"the picture was encoded with other weights than {self.name!r}; both ends need the same")
         steps = self.card.default_steps if steps is None else steps
-        if steps < 0:
-            raise ModelError(f"{steps} denoising steps are not possible: choose 0 or more")
+        if not 0 <= steps <= TRAIN_STEPS:
+            raise ModelError(f"{steps} denoising steps are not possible: choose 0 to {TRAIN_STEPS}")
         try:
             counts = self._counts(contents, len(symbols))
         except ValueError as error:

@@ -42,11 +42,11 @@ def find(model: str) -> Path:
         names = ", ".join(sorted(path.parent.name for path in SHIPPED.glob(f"*/{CARD}"))) or "none"
         raise ModelError(f"no model {model!r}: name one of {names}, a folder with {CARD}, or a hub id OWNER/NAME")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(model))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(f"model {model!r} cannot be had from the hub: {str(error).splitlines()[0]}") from error
 
 
