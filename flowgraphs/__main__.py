@@ -12,6 +12,8 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
 from flowgraphs import exchange, link
 from flowgraphs.errors import LinkError
 from models.errors import ModelError
@@ -22,11 +24,12 @@ from sdr.framing import side_repetition
 
 
 def encode(options: argparse.Namespace) -> None:
-    """Encode a picture for `loopback.py --input-file`."""
-    codec = JsccCodec.from_pretrained(options.model)
+    """Encode a picture for `loopback.py --input-file`, as `lrisc loopback --channel ideal` does with the same seed."""
     image, hint = load_image(options.photo), options.snr_hint_db
-    encoded = link.encode(codec, image, cbr=float(options.cbr), snr_hint_db=hint, mask=None)
-    outgoing = exchange.Outgoing(encoded.symbols, encoded.side, session=0, image_id=0, repetition=side_repetition(hint))
+    codec = JsccCodec.from_pretrained(options.model)
+    encoded = link.encode(codec, image, cbr=options.cbr, snr_hint_db=hint, mask=None)
+    session = int(np.random.default_rng(options.seed).integers(1 << 16))  # the first draw of link.loopback
+    outgoing = exchange.Outgoing(encoded.symbols, encoded.side, session, 0, side_repetition(hint))
     exchange.write_outgoing(options.sent, outgoing)
 
 
@@ -41,6 +44,19 @@ def decode(options: argparse.Namespace) -> None:
     print(f"{options.picture}: {packets}, SNR {images[0].snr_db:.1f} dB")
 
 
+def _ratio(text: str) -> float:
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a ratio: write 1/12 or 0.083") from None
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed: write 0 or a positive whole number")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run; mistakes of the user end with one line and exit code 2."""
     parser = argparse.ArgumentParser(
@@ -51,16 +67,16 @@ def main(arguments: list[str] | None = None) -> None:
     encoder.set_defaults(run=encode)
     encoder.add_argument("photo", type=Path)
     encoder.add_argument("sent", type=Path)
-    encoder.add_argument("--cbr", type=Fraction, default=Fraction(1, 12))
+    encoder.add_argument("--cbr", type=_ratio, default=1 / 12)
     encoder.add_argument("--snr-hint-db", type=float, default=10.0)
     decoder = commands.add_parser("decode", help=".npz to picture", description=decode.__doc__)
     decoder.set_defaults(run=decode)
     decoder.add_argument("received", type=Path)
     decoder.add_argument("picture", type=Path)
     decoder.add_argument("--steps", type=int)
-    decoder.add_argument("--seed", type=int, default=0)
     for command in (encoder, decoder):
         command.add_argument("--model", default="lrisc")
+        command.add_argument("--seed", type=_seed, default=0)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

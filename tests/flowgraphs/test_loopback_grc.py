@@ -14,7 +14,9 @@ import torch
 from jaxtyping import UInt8
 
 from flowgraphs import link
+from flowgraphs.__main__ import main
 from flowgraphs.exchange import Outgoing, read_outgoing, read_received, write_outgoing, write_received
+from models.image import load_image, save_image
 from models.network import JsccNetwork
 from models.pipeline import JsccCodec
 from models.weights import Card
@@ -51,13 +53,22 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "loopback.py"
 
 
-@pytest.fixture(scope="module")
-def codec() -> JsccCodec:
+def random_codec() -> JsccCodec:
     """Random weights: what crosses the air is none the less the code of a picture."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = JsccNetwork((8, 16, 16), components=160, encoder_depth=1, decoder_depth=1, condition=16)
     return JsccCodec(Card("random", 0, {"none": "7f" * 32}), network, None)
+
+
+@pytest.fixture(scope="module")
+def codec() -> JsccCodec:
+    return random_codec()
+
+
+def commands(words: list[object]) -> None:
+    """python -m flowgraphs, in this process."""
+    main([str(word) for word in words])
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +119,10 @@ def test_noise_and_offset_of_gnu_radio_are_what_the_receiver_measures(fly: Fly, 
     assert image.cfo_hz == pytest.approx(20e3, abs=50)
     error = np.mean(np.abs(image.symbols - outgoing.symbols) ** 2)
     assert 10 * np.log10(error) == pytest.approx(-15.0, abs=1.0)
-    assert same(image, *fly(*options))
-    assert not same(image, *fly(*options[:-1], SEED + 1))
+    (again,), (other,) = fly(*options), fly(*options[:-1], SEED + 1)
+    # Not to the bit: how GNU Radio rounds while it turns the phase depends on how the scheduler cuts the stream.
+    assert np.allclose(again.symbols, image.symbols, atol=1e-4)
+    assert not np.allclose(other.symbols, image.symbols, atol=1e-2)
 
 
 def test_noise_alone_holds_no_image(fly: Fly) -> None:
@@ -132,6 +145,37 @@ def test_an_output_that_cannot_be_written_ends_it_with_the_reason(
     write_outgoing(tmp_path / "sent.npz", outgoing)
     done = run(program, "--input-file", tmp_path / "sent.npz", "--output-file", tmp_path / "none" / "received.npz")
     assert done.returncode == 1 and "cannot write" in done.stderr.splitlines()[-1]
+
+
+def test_commands_encode_before_and_decode_after_it(
+    program: Path, photo: UInt8[np.ndarray, "h w 3"], tmp_path: Path
+) -> None:
+    random_codec().save(tmp_path / "model", "random", 0)
+    save_image(tmp_path / "photo.png", photo)
+    model = ("--model", tmp_path / "model", "--seed", SEED)
+    commands(["encode", tmp_path / "photo.png", tmp_path / "sent.npz", *model])
+    done = run(program, "--input-file", tmp_path / "sent.npz", "--output-file", tmp_path / "received.npz")
+    assert done.returncode == 0, done.stderr
+    commands(["decode", tmp_path / "received.npz", tmp_path / "received.png", *model])
+    codec = JsccCodec.from_pretrained(tmp_path / "model")
+    expected = link.loopback(codec, photo, DEFAULT, link.Air("ideal"), cbr=1 / 12, seed=SEED)
+    assert np.array_equal(load_image(tmp_path / "received.png"), link.decode(codec, expected.received, seed=SEED))
+
+
+def test_commands_end_with_one_line_for_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_received(tmp_path / "received.npz", [])
+    for words in (
+        ["encode", tmp_path / "none.png", tmp_path / "sent.npz"],
+        ["decode", tmp_path / "none.npz", tmp_path / "picture.png"],
+        ["decode", tmp_path / "received.npz", tmp_path / "picture.png"],
+    ):
+        with pytest.raises(SystemExit) as end:
+            commands(words)
+        assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    for option, value in (("--cbr", "1/0"), ("--seed", "-1")):
+        with pytest.raises(SystemExit) as end:
+            commands(["encode", "photo.png", "sent.npz", f"{option}={value}"])
+        assert end.value.code == 2 and f"argument {option}: '{value}' is not a" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- the files
