@@ -303,7 +303,9 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"ok": healthy, "checks": [asdict(check) for check in checks]}))
     else:
-        table = Table("", "what", "found", "to mend or add it")
+        table = Table("", "what")
+        for heading in ("found", "to mend or add it"):
+            table.add_column(heading, overflow="fold")
         for check in checks:
             table.add_row("[green]ok" if check.ok else "[red]bad", check.name, check.found, check.remedy or "")
         Console().print(table)
