@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
+from scipy import ndimage
 from torch import Tensor
 
 from models.errors import ModelError
 from models.lpips import BACKBONES, LPIPS, lpips_unavailable
 
+_SSIM_WINDOW = 11  # pixels; Gaussian, sigma 1.5
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # table 1 of the paper, finest scale first
-_MS_SSIM_SIDES = (11, 22, 44, 99, 176)  # pixels: the shorter side from which torchmetrics takes 1, 2, ... 5 scales
 
 
 @dataclass(frozen=True)
@@ -57,29 +58,56 @@ def ms_ssim(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h2 w
     """Multi-scale structural similarity, at most 1, the mean over the three colours.
 
     Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment", Asilomar 2003; the
-    colours are taken one by one as in TensorFlow and CompressAI. Under 176 pixels on the shorter side the coarsest
-    scales are left out and the remaining weights renormalised to sum 1: 4 scales from 99 pixels, 3 from 44, 2 from 22.
-    Under 11 pixels the borders are repeated until the window fits.
+    colours are taken one by one as in TensorFlow and CompressAI. Five scales need a shorter side of 176 pixels; every
+    halving below that leaves out the coarsest one, and the remaining weights are renormalised to sum 1. Under 11
+    pixels the borders are repeated until the window fits.
 
     Raises:
         ModelError: the sizes differ.
     """
-    # Imported here because it takes two seconds, which sending and receiving without a reference need not wait for.
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as similarity
-
     _same_size(reference, test)
-    height, width = reference.shape[:2]
-    scales = max(1, sum(min(height, width) >= side for side in _MS_SSIM_SIDES))
-    weights = tuple(weight / sum(_MS_SSIM_WEIGHTS[:scales]) for weight in _MS_SSIM_WEIGHTS[:scales])
-    padding = [(0, max(0, _MS_SSIM_SIDES[0] - side)) for side in (height, width)]
-    per_colour = []
-    for colour in range(3):
-        x, y = (
-            torch.from_numpy(np.pad(picture[:, :, colour], padding, mode="edge")[None, None].astype(np.float32))
-            for picture in (reference, test)
-        )
-        per_colour.append(float(similarity(y, x, data_range=255.0, betas=weights)))
-    return sum(per_colour) / 3
+    return float(np.mean([_ms_ssim_of_one_colour(reference[..., c], test[..., c]) for c in range(3)]))
+
+
+def _ms_ssim_of_one_colour(reference: UInt8[np.ndarray, "h w"], test: UInt8[np.ndarray, "h w"]) -> float:
+    scales = max(1, sum(min(reference.shape) >= _SSIM_WINDOW << scale for scale in range(5)))
+    weights = np.array(_MS_SSIM_WEIGHTS[:scales])
+    padding = [(0, max(0, _SSIM_WINDOW - side)) for side in reference.shape]
+    # float64, because the variance of a bright flat area is a small difference of large numbers.
+    x, y = (np.pad(picture, padding, mode="edge").astype(np.float64) for picture in (reference, test))
+    factors = []
+    for scale in range(scales):
+        if scale > 0:
+            x, y = _halved(x), _halved(y)
+        luminance, contrast_structure = _ssim_maps(x, y)
+        last = scale == scales - 1
+        factors.append(np.mean(luminance * contrast_structure if last else contrast_structure))
+    # A negative factor (anticorrelated pictures) has no real power; it counts as no similarity at all.
+    return float(np.prod(np.maximum(factors, 0) ** (weights / weights.sum())))
+
+
+def _ssim_maps(
+    x: Float64[np.ndarray, "h w"], y: Float64[np.ndarray, "h w"]
+) -> tuple[Float64[np.ndarray, "i j"], Float64[np.ndarray, "i j"]]:
+    """l(x, y) and c(x, y)·s(x, y) wherever the window fits into the picture; constants for 8 bits."""
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (_windowed(z) for z in (x, y, x * x, y * y, x * y))
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    covariance = mean_xy - mean_x * mean_y
+    variances = (mean_xx - mean_x**2) + (mean_yy - mean_y**2)
+    return luminance, (2 * covariance + c2) / (variances + c2)
+
+
+def _windowed(z: Float64[np.ndarray, "h w"]) -> Float64[np.ndarray, "i j"]:
+    radius = _SSIM_WINDOW // 2
+    blurred: np.ndarray = ndimage.gaussian_filter(z, sigma=1.5, radius=radius)
+    return blurred[radius:-radius, radius:-radius]
+
+
+def _halved(z: Float64[np.ndarray, "h w"]) -> Float64[np.ndarray, "i j"]:
+    height, width = (side // 2 for side in z.shape)
+    halved: np.ndarray = z[: 2 * height, : 2 * width].reshape(height, 2, width, 2).mean(axis=(1, 3))
+    return halved
 
 
 def lpips(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h2 w2 3"]) -> float:
