@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from flowgraphs.errors import LinkError
+from models.codec import parse_cbr
 from models.errors import ModelError
 from sdr.errors import SdrError
 
@@ -40,18 +40,6 @@ CommandLineError: type[Any] = typer.BadParameter.__mro__[2]
 
 class UsageError(ValueError):
     """A mistake on the command line that no library would notice."""
-
-
-def parse_cbr(text: str) -> float:
-    """'1/12' or '0.083' → channel symbols per picture value.
-
-    Raises:
-        UsageError: not a number.
-    """
-    try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"--cbr {text!r} is not a ratio: write 1/12 or 0.083") from error
 
 
 Cbr = Annotated[str, typer.Option(help="Channel bandwidth ratio, channel symbols ÷ (3·height·width): 1/12 or 0.083.")]

@@ -14,7 +14,6 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any
@@ -28,6 +27,7 @@ from rich.progress import Progress
 
 from calibration.compare import METHODS, compare, quality_json
 from flowgraphs.link import Air
+from models.codec import parse_cbr
 from models.errors import ModelError
 from models.image import load_image
 from models.pipeline import JsccCodec
@@ -61,7 +61,7 @@ def measure(point: Point, thumbnails: Path) -> dict[str, Any]:
     """Row of results of one point; saves a small copy of the received picture under `thumbnails`."""
     image = load_image(point.picture)
     air = Air(point.channel, point.snr_db)
-    ratio = float(Fraction(point.cbr))
+    ratio = parse_cbr(point.cbr)
     result = compare(_codecs["lrisc"], _codecs["deepjscc"], image, DEFAULT, air, cbr=ratio, seed=point.seed)
     received = result.pictures["lrisc"]
     if received is not None:

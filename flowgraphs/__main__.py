@@ -9,13 +9,13 @@ With the Python that has this project, which GNU Radio's own tools need too:
 """
 
 import argparse
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from flowgraphs import exchange, link
 from flowgraphs.errors import LinkError
+from models.codec import parse_cbr
 from models.errors import ModelError
 from models.image import load_image, save_image
 from models.pipeline import JsccCodec
@@ -27,7 +27,7 @@ def encode(options: argparse.Namespace) -> None:
     """Encode a picture for `loopback.py --input-file`, as `lrisc loopback --channel ideal` does with the same seed."""
     image, hint = load_image(options.photo), options.snr_hint_db
     codec = JsccCodec.from_pretrained(options.model)
-    encoded = link.encode(codec, image, cbr=options.cbr, snr_hint_db=hint, mask=None)
+    encoded = link.encode(codec, image, cbr=parse_cbr(options.cbr), snr_hint_db=hint, mask=None)
     session = int(np.random.default_rng(options.seed).integers(1 << 16))  # the first draw of link.loopback
     outgoing = exchange.Outgoing(encoded.symbols, encoded.side, session, 0, side_repetition(hint))
     exchange.write_outgoing(options.sent, outgoing)
@@ -42,13 +42,6 @@ def decode(options: argparse.Namespace) -> None:
     save_image(options.picture, link.decode(codec, images[0], steps=options.steps, seed=options.seed))
     packets = f"{images[0].packets_received} of {images[0].packets_expected} packets"
     print(f"{options.picture}: {packets}, SNR {images[0].snr_db:.1f} dB")
-
-
-def _ratio(text: str) -> float:
-    try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a ratio: write 1/12 or 0.083") from None
 
 
 def _seed(text: str) -> int:
@@ -67,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     encoder.set_defaults(run=encode)
     encoder.add_argument("photo", type=Path)
     encoder.add_argument("sent", type=Path)
-    encoder.add_argument("--cbr", type=_ratio, default=1 / 12)
+    encoder.add_argument("--cbr", default="1/12", help="channel symbols per picture value")
     encoder.add_argument("--snr-hint-db", type=float, default=10.0)
     decoder = commands.add_parser("decode", help=".npz to picture", description=decode.__doc__)
     decoder.set_defaults(run=decode)

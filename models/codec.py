@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from fractions import Fraction
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Complex64, Float32, UInt8
@@ -21,6 +22,7 @@ class Encoded:
     side: bytes
 
 
+@runtime_checkable
 class Codec(Protocol):
     """A learned joint source-channel coder as the link sees it; the radio never knows which one it carries."""
 
@@ -69,6 +71,18 @@ class Codec(Protocol):
             ModelError: lengths disagree, NaN, negative variances, or side information that does not decode.
         """
         ...
+
+
+def parse_cbr(text: str) -> float:
+    """'1/12' or '0.083' → channel symbols per picture value.
+
+    Raises:
+        ModelError: not a number.
+    """
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ModelError(f"CBR {text!r} is not a ratio: write 1/12 or 0.083") from error
 
 
 def check_request(cbr: float, snr_db: float) -> None:
