@@ -65,7 +65,8 @@ def _read_tar(path: Path) -> Iterator[EncodedPicture]:
                 if handle is not None:
                     yield EncodedPicture(f"{path}:{member.name}", handle.read())
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:  # the tar or its compression
-        raise ModelError(f"{path}: not a readable tar file ({error})") from error
+        detail = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        raise ModelError(f"{path}: not a readable tar file ({detail})") from error
 
 
 def decode(picture: EncodedPicture) -> Image.Image:

@@ -5,7 +5,6 @@ rate map and region of interest on groups of positions. Flags: bits 0–1 group 
 side; bit 2 region of interest present; bits 3–4 spread of the rate map's prediction error.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -141,44 +140,37 @@ def _roi_models() -> dict[float, Any]:
     return {half / 2: constriction.stream.model.Bernoulli(p, perfect=False) for half, p in enumerate(_INSIDE)}
 
 
-def _code_in_order(shape: tuple[int, int], start: float, code: Callable[[int, int, float], int]) -> list[list[int]]:
-    """Values that `code(row, column, mean of the left and upper neighbours)` returns, called in reading order.
+def _neighbour_means(values: np.ndarray, start: float) -> np.ndarray:
+    """Mean of the left and upper neighbours of every value, of the one that there is, or `start`."""
+    means = np.full(values.shape, start)
+    means[0, 1:], means[1:, 0] = values[0, :-1], values[:-1, 0]
+    means[1:, 1:] = (values[1:, :-1].astype(float) + values[:-1, 1:]) / 2
+    return means
 
-    Where there is one neighbour it is the mean, where there is none `start`. Lists, because single elements of arrays
-    are slow.
-    """
+
+def _decode_map(decoder: Any, shape: tuple[int, int], models: dict[float, Any], start: float) -> list[list[int]]:
+    """Values in reading order, each given its `_neighbour_means`. Lists, because elements of arrays are slow."""
     values: list[list[int]] = []
     for row in range(shape[0]):
-        line: list[int] = []
-        for column in range(shape[1]):
-            if row and column:
-                mean = (line[-1] + values[-1][column]) / 2
-            elif row or column:
-                mean = float(values[-1][0] if row else line[-1])
-            else:
-                mean = start
-            line.append(code(row, column, mean))
+        line: list[int] = [decoder.decode(models[float(values[-1][0]) if row else start])]
+        for column in range(1, shape[1]):
+            mean = (line[-1] + values[-1][column]) / 2 if row else float(line[-1])
+            line.append(decoder.decode(models[mean]))
         values.append(line)
     return values
 
 
 def _encode_maps(side: Side, spread: int) -> bytes:
     encoder = constriction.stream.queue.RangeEncoder()
-
-    def encode(values: np.ndarray, models: dict[float, Any], start: float) -> None:
-        rows = values.astype(int).tolist()
-
-        def code(row: int, column: int, mean: float) -> int:
-            value: int = rows[row][column]
-            encoder.encode(value, models[mean])
-            return value
-
-        _code_in_order(group_grid(side.grid, side.group), start, code)
-
-    if side.levels is not None:
-        encode(side.levels, _level_models(spread), _FIRST_LEVEL)
-    if side.roi is not None:
-        encode(side.roi, _roi_models(), 0.0)
+    for values, models, start in (
+        (side.levels, _level_models(spread), _FIRST_LEVEL),
+        (side.roi, _roi_models(), 0.0),
+    ):
+        if values is not None:
+            for value, mean in zip(
+                values.ravel().tolist(), _neighbour_means(values, start).ravel().tolist(), strict=True
+            ):
+                encoder.encode(int(value), models[mean])
     words: np.ndarray = encoder.get_compressed()
     data: bytes = words.astype(">u4").tobytes()
     while data and _same(side, data[:-1], spread):  # the coder seals whole words; most of the last is not needed
@@ -200,12 +192,9 @@ def _decode_maps(side: Side, data: bytes, has_roi: bool, spread: int) -> Side:
     padded = data + bytes(-len(data) % 4 + 4)
     decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
 
-    def decode(models: dict[float, Any], start: float) -> list[list[int]]:
-        return _code_in_order(shape, start, lambda row, column, mean: decoder.decode(models[mean]))
-
     try:
-        levels = np.array(decode(_level_models(spread), _FIRST_LEVEL), dtype=np.int32)
-        roi = np.array(decode(_roi_models(), 0.0), dtype=bool) if has_roi else None
+        levels = np.array(_decode_map(decoder, shape, _level_models(spread), _FIRST_LEVEL), dtype=np.int32)
+        roi = np.array(_decode_map(decoder, shape, _roi_models(), 0.0), dtype=bool) if has_roi else None
     except (AssertionError, ValueError) as error:
         raise ModelError("side information is damaged: its rate map does not decode") from error
     return replace(side, levels=levels, roi=roi)

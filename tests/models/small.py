@@ -17,7 +17,7 @@ WIDTHS = (16, 24, 32)
 
 def small_network(components: int = 64, adaptive: bool = True, seed: int = 0) -> JsccNetwork:
     torch.manual_seed(seed)
-    network = JsccNetwork(WIDTHS, components, 1, 1, condition=16, adaptive=adaptive)
+    network: JsccNetwork = JsccNetwork(WIDTHS, components, 1, 1, condition=16, adaptive=adaptive)
     network.initialise(picture_blocks(np.random.default_rng(seed)))
     network.eval()
     return network
