@@ -25,9 +25,10 @@ from sdr.framing import side_repetition
 
 def encode(options: argparse.Namespace) -> None:
     """Encode a picture for `loopback.py --input-file`, as `lrisc loopback --channel ideal` does with the same seed."""
-    image, hint = load_image(options.photo), options.snr_hint_db
+    ratio, hint = parse_cbr(options.cbr), options.snr_hint_db
+    image = load_image(options.photo)
     codec = JsccCodec.from_pretrained(options.model)
-    encoded = link.encode(codec, image, cbr=parse_cbr(options.cbr), snr_hint_db=hint, mask=None)
+    encoded = link.encode(codec, image, cbr=ratio, snr_hint_db=hint, mask=None)
     session = int(np.random.default_rng(options.seed).integers(1 << 16))  # the first draw of link.loopback
     outgoing = exchange.Outgoing(encoded.symbols, encoded.side, session, 0, side_repetition(hint))
     exchange.write_outgoing(options.sent, outgoing)
