@@ -148,5 +148,6 @@ def _means(values: Float[np.ndarray, "h w c"], labels: Int[np.ndarray, "h w"], c
 
 
 def _stretched(values: Float64[np.ndarray, "k"]) -> Float64[np.ndarray, "k"]:
+    """To 0...1; zeros where the values differ by no more than rounding errors."""
     span = np.ptp(values)
-    return (values - values.min()) / span if span > 0 else np.zeros_like(values)
+    return (values - values.min()) / span if span > 1e-6 else np.zeros_like(values)
