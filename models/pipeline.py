@@ -91,7 +91,7 @@ class JsccCodec:
         *,
         cbr: float,
         snr_hint_db: float,
-        mask: Float32[np.ndarray, "h w"] | None,
+        mask: Float32[np.ndarray, "h2 w2"] | None,
         side_symbols: Callable[[int], int],
     ) -> Encoded:
         """See `Codec.encode`. DeepJSCC's uniform rate takes no notice of `mask`, and an empty one changes nothing."""
