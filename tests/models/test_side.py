@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,9 +26,7 @@ def random_side(height: int, width: int, group: int, has_roi: bool, wildness: fl
     walk = 5 + wildness * (rng.normal(size=shape).cumsum(axis=0) + rng.normal(size=shape).cumsum(axis=1)) / 2
     levels = np.clip(np.round(walk), 0, len(LEVELS) - 1).astype(np.int32)
     roi = rng.random(shape) < rng.random() if has_roi else None
-    return Side(
-        *(getattr(header, name) for name in ("model_id", "height", "width", "gain", "hint_db", "group")), levels, roi
-    )
+    return replace(header, levels=levels, roi=roi)
 
 
 def assert_same(one: Side, two: Side) -> None:
