@@ -264,7 +264,8 @@ def train(
 
     folder = out if out is not None else Path("runs") / config.stem.removeprefix("train_")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=terminal) as bar:
+    follower = os.environ.get("RANK", "0") != "0"  # of several processes, the first alone speaks
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=terminal, disable=follower) as bar:
         task = bar.add_task("training", total=None)
 
         def show(step: int, steps: int, losses: dict[str, float]) -> None:
@@ -272,6 +273,8 @@ def train(
             bar.update(task, completed=step, total=steps, description=text)
 
         model = run(config, data, validation, folder, show, seed=seed)
+    if follower:
+        return
     if as_json:
         print(json.dumps({"model": str(model), "log": str(folder / "log.jsonl")}))
     else:
