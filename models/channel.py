@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 SNR_RANGE_DB = (-2.0, 22.0)
+HINT_RANGE_DB = (-4.0, 26.0)
 
 
 @dataclass
@@ -54,4 +55,4 @@ def draw(
     error = torch.randn(batch, generator=generator)
     wide = torch.rand(batch, generator=generator)
     hint = true + error * torch.where(wide < 0.4, 0.0, torch.where(wide < 0.8, 1.5, 5.0))
-    return ChannelState(noise_var, believed, hint.clamp(-4, 26))
+    return ChannelState(noise_var, believed, hint.clamp(*HINT_RANGE_DB))

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Complex64, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from models.channel import HINT_RANGE_DB
 from models.codec import Encoded, check_received, check_request
 from models.denoiser import Denoiser
 from models.errors import ModelError
@@ -105,7 +106,8 @@ class JsccCodec:
             raise ModelError(f"a {width}×{height} picture is too long: its sides may have up to {LONGEST_SIDE} pixels")
         pixels = self._to_tensor(image)
         total = int(cbr * 3 * height * width)
-        side = Side(self._model_id, height, width, 0, round_hint(snr_hint_db))
+        hint_db = min(snr_hint_db, HINT_RANGE_DB[1])  # above what the networks were trained on they get worse
+        side = Side(self._model_id, height, width, 0, round_hint(hint_db))
         side = self._with_maps(side, pixels, mask, total, side_symbols)
         left = total - side_symbols(len(pack(side)))
         positions = side.grid[0] * side.grid[1]

@@ -177,6 +177,14 @@ def test_encoding_does_not_depend_on_the_global_generator(lrisc: JsccCodec) -> N
     assert np.array_equal(symbols, again)
 
 
+def test_hints_beyond_training_are_those_of_its_edge(lrisc: JsccCodec) -> None:
+    symbols, side = encode(lrisc, picture(96, 80), snr_hint_db=26.0)
+    again, same = encode(lrisc, picture(96, 80), snr_hint_db=40.0)
+    assert side == same
+    assert np.array_equal(symbols, again)
+    assert side != encode(lrisc, picture(96, 80), snr_hint_db=25.0)[1]
+
+
 def test_everything_erased_is_a_grey_picture() -> None:
     codec = small_codec()
     with torch.no_grad():  # what the random convolutions make of nothing is no matter here
@@ -290,8 +298,8 @@ def test_gain_carries_the_scale_of_the_picture() -> None:
     codec = small_codec(adaptive=False)
     with torch.no_grad():
         for part in (codec.network.encoder.head, codec.network.synthesis.output):
-            part.weight.zero_()
-            part.bias.zero_()
+            for parameter in part.parameters():
+                parameter.zero_()
     image = picture(64, 64)
     mean = image.mean(axis=(0, 1))
     flat = np.round(mean + 0.25 * (image - mean)).astype(np.uint8)
