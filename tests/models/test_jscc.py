@@ -261,3 +261,4 @@ def test_error_inside_counts_three_times() -> None:
     outside[..., 16:, 16:] = 1
     ratio = weighted_mse(inside, target, mask) / weighted_mse(outside, target, mask)
     assert ratio.item() == pytest.approx(3)
+    assert weighted_mse(target + 0.5, target, mask).item() == pytest.approx(0.25)  # a mean all the same
