@@ -171,6 +171,7 @@ def test_nothing_but_a_clear_error_from_bytes_of_any_kind() -> None:
         (pack(Side(1, 300, 300, 2, 3.0))[:-1] + b"\x20", "flags are 0x20"),
         (pack(Side(1, 300, 300, 2, 3.0)) + b"\x00", "bytes after its end"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_was_wrong_is_said(data: bytes, message: str) -> None:
     with pytest.raises(ModelError, match=message):
