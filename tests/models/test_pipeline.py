@@ -152,6 +152,18 @@ def test_deepjscc_takes_no_notice_of_masks(deepjscc: JsccCodec) -> None:
     assert unpack(side).levels is None
 
 
+def test_padding_continues_the_picture() -> None:
+    """No edge that would cost power: without the convolutions all positions of a flat picture send the same."""
+    codec = small_codec(adaptive=False)
+    with torch.no_grad():
+        for parameter in codec.network.encoder.head.parameters():
+            parameter.zero_()
+    symbols, _ = encode(codec, np.full((50, 70, 3), 200, dtype=np.uint8))
+    positions = 4 * 5
+    assert np.allclose(symbols[:positions], symbols[0], atol=1e-4)
+    assert abs(symbols[0]) > 1
+
+
 def test_steps_and_seed(lrisc: JsccCodec, deepjscc: JsccCodec) -> None:
     symbols, side = encode(lrisc, picture(48, 64))
     direct = decode(lrisc, symbols, side, steps=0)
