@@ -145,7 +145,7 @@ def linear_network(components: int = 64) -> JsccNetwork:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("snr_db", "count", "region"), [(0.0, 8, 0.0), (0.0, 32, 0.0), (10.0, 32, 0.0), (20.0, 32, 0.0), (10.0, 32, 1.0)]
+    ("snr_db", "count", "region"), [(0.0, 8, 0.0), (0.0, 32, 0.0), (10.0, 32, 0.0), (20.0, 32, 0.0), (0.0, 32, 1.0)]
 )
 def test_linear_path_reaches_the_closed_form_of_linear_coding(snr_db: float, count: int, region: float) -> None:
     """Coefficients of variance λ with power g² ∝ √λ (Lee and Petersen 1976), and a Wiener estimate of each.
