@@ -1,7 +1,7 @@
 """The conditional denoiser: predicts x0, the error of the coarse picture, from its noisy version.
 
-What is diffused is the residual (x − x_base)/σ with σ predicted by the direct decoder, so that it has about unit
-variance everywhere; the network sees x_base and the decoder's features at 1/4 scale.
+What is diffused is the residual (x − x_base)/σ with σ predicted for each place from the direct decoder's features, so
+that it has about unit variance everywhere; the network sees x_base and those features at 1/4 scale.
 """
 
 import math
@@ -35,6 +35,7 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
     def __init__(self, widths: Sequence[int] = (64, 128, 224), features: int = 64, condition: int = 64) -> None:
         super().__init__()
         quarter, eighth, sixteenth = widths
+        self.scale = nn.Conv2d(features, 1, 3, padding=1)
         self.conditioning = Conditioning(10, condition)
         self.stem = nn.Conv2d(48 + 48 + 1 + features, quarter, 3, padding=1)
         self.down4 = Stack(quarter, condition, 2)
@@ -49,22 +50,31 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
         self.output = nn.Conv2d(quarter, 48, 3, padding=1)
         with torch.no_grad():
             self.output.weight.mul_(0.1)
+            self.scale.weight.zero_()
+        self.scale.bias = nn.Parameter(torch.full((1,), -3.0))
         self.output.bias = nn.Parameter(torch.zeros(48))
+
+    def log_sigma(self, base: Decoded) -> Float[Tensor, "b 1 h4 w4"]:
+        """Log standard deviation of the coarse picture's error, at 1/4 scale."""
+        result: Tensor = self.scale(base.features)
+        return result.float().clamp(-7.0, 0.0)
 
     def forward(
         self,
         noisy: Float[Tensor, "b 3 h w"],
         timestep: Float[Tensor, "b"],
         base: Decoded,
+        log_sigma: Float[Tensor, "b 1 h4 w4"],
         snr_db: Float[Tensor, "b"],
         rate: Float[Tensor, "b"],
     ) -> Float[Tensor, "b 3 h w"]:
-        """x0 of the normalised residual.
+        """The network's part of x0; `models.sampler.predict` holds the preconditioning around it.
 
         Args:
-            noisy: noisy normalised residual, sides multiples of 16.
+            noisy: noisy normalised residual, attenuated by √ᾱ, sides multiples of 16.
             timestep: 0…1, fraction of the scheduler's training steps.
             base: the direct decoder's output for the same pictures.
+            log_sigma: what `log_sigma` says of `base`.
             snr_db: SNR that the receiver estimated.
             rate: mean of `models.jscc.rate_map` over the picture.
         """
@@ -75,7 +85,7 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
         inputs = (
             functional.pixel_unshuffle(noisy, 4),
             functional.pixel_unshuffle(base.image - 0.5, 4),
-            base.log_sigma / 3 + 1,
+            log_sigma / 3 + 1,
             base.features,
         )
         fine = self.down4(self.stem(torch.cat([x.to(noisy.dtype) for x in inputs], dim=1)), condition)

@@ -25,9 +25,35 @@ def make_scheduler() -> DDIMScheduler:
     )
 
 
-def sigma_map(base: Decoded) -> Float[Tensor, "b 1 h w"]:
-    """Predicted standard deviation of the coarse picture's error at full resolution."""
-    return functional.interpolate(base.log_sigma, scale_factor=4, mode="bilinear", align_corners=False).exp()
+def sigma_map(log_sigma: Float[Tensor, "b 1 h4 w4"]) -> Float[Tensor, "b 1 h w"]:
+    """Standard deviation of the coarse picture's error at full resolution, from its logarithm at 1/4 scale."""
+    return functional.interpolate(log_sigma, scale_factor=4, mode="bilinear", align_corners=False).exp()
+
+
+def predict(
+    denoiser: Denoiser,
+    noisy: Float[Tensor, "b 3 h w"],
+    level: Float[Tensor, "b"],
+    timestep: Float[Tensor, "b"],
+    base: Decoded,
+    log_sigma: Float[Tensor, "b 1 h4 w4"],
+    snr_db: Float[Tensor, "b"],
+    rate: Float[Tensor, "b"],
+) -> Float[Tensor, "b 3 h w"]:
+    """x0 of the normalised residual: √ᾱ·x_t + √(1−ᾱ)·network(√ᾱ·x_t).
+
+    √ᾱ·x_t is the best linear estimate of unit-variance data, and √(1−ᾱ) the standard deviation of its error: the
+    network's target has unit variance at every noise level, and at pure noise it sees none of the noise
+    (preconditioning as in Karras et al. 2022, arXiv 2206.00364, section 5, for a variance-preserving process).
+
+    Args:
+        level: ᾱ of each picture.
+        timestep: 0…1, what the network is told of it.
+    """
+    level = level[:, None, None, None]
+    linear = level.sqrt() * noisy
+    correction: Tensor = denoiser(linear, timestep, base, log_sigma, snr_db, rate)
+    return linear + (1 - level).sqrt() * correction
 
 
 @torch.no_grad()
@@ -47,11 +73,13 @@ def sample(
         progress: called with (steps done, steps).
     """
     scheduler.set_timesteps(steps)
+    log_sigma = denoiser.log_sigma(base)
     residual = torch.randn(base.image.shape, generator=generator).to(base.image)
     for done, timestep in enumerate(scheduler.timesteps.tolist(), start=1):
         fraction = torch.full_like(snr_db, timestep / TRAIN_STEPS)
-        estimate = denoiser(residual, fraction, base, snr_db, rate)
+        level = scheduler.alphas_cumprod[timestep].to(residual).expand(len(residual))
+        estimate = predict(denoiser, residual, level, fraction, base, log_sigma, snr_db, rate)
         residual = scheduler.step(estimate, timestep, residual).prev_sample
         if progress is not None:
             progress(done, steps)
-    return base.image + sigma_map(base) * residual
+    return base.image + sigma_map(log_sigma) * residual

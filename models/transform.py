@@ -95,12 +95,10 @@ class Analysis(nn.Module):
 class Decoded:
     """Output of the direct decoder.
 
-    `image` x_base [b, 3, h, w]; `log_sigma` log standard deviation of its error, [b, 1, h/4, w/4]; `features` what the
-    denoiser is conditioned on, [b, f, h/4, w/4].
+    `image` x_base [b, 3, h, w]; `features` what the denoiser is conditioned on, [b, f, h/4, w/4].
     """
 
     image: Float[Tensor, "b 3 h w"]
-    log_sigma: Float[Tensor, "b 1 h4 w4"]
     features: Float[Tensor, "b f h4 w4"]
 
 
@@ -116,11 +114,8 @@ class Synthesis(nn.Module):
         self.picture = nn.Conv2d(48, quarter, 3, padding=1)
         self.stage4 = Stack(quarter, condition, 3)
         self.output = nn.Conv2d(quarter, 48, 3, padding=1)
-        self.sigma = nn.Conv2d(quarter, 1, 3, padding=1)
         with torch.no_grad():
             self.output.weight.mul_(0.1)  # the first picture is the linear one
-            self.sigma.weight.zero_()
-        self.sigma.bias = nn.Parameter(torch.full((1,), -3.0))
 
     def forward(
         self,
@@ -132,5 +127,4 @@ class Synthesis(nn.Module):
         x = self.up4(self.stage8(self.up8(latent), condition))
         x = self.stage4(x + self.picture(functional.pixel_unshuffle(linear_image - 0.5, 4)), condition)
         correction = functional.pixel_shuffle(self.output(x).float(), 4)
-        log_sigma = self.sigma(x.detach()).float().clamp(-7.0, 0.0)
-        return Decoded(linear_image + correction, log_sigma, x)
+        return Decoded(linear_image + correction, x)
