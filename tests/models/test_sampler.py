@@ -30,7 +30,8 @@ class Oracle(Denoiser):
     ) -> Tensor:
         level = make_scheduler().alphas_cumprod[round(timestep[0].item() * TRAIN_STEPS)]
         self.asked.append((timestep[0].item(), noisy / level.sqrt()))
-        return (self.truth - noisy) / (1 - level).sqrt()
+        result: Tensor = (self.truth - noisy) / (1 - level).sqrt()
+        return result
 
 
 def run(denoiser: Denoiser, decoded: Decoded, steps: int, seed: int = 0) -> Tensor:
