@@ -6,6 +6,7 @@ Writes quality.json (every picture, the means, and how they were made), quality.
 point, a sheet of the received pictures. Pictures are done in parallel processes; what failed is listed, not dropped.
 """
 
+import itertools
 import json
 import os
 import platform
@@ -44,6 +45,7 @@ class Point:
     picture: Path
     snr_db: float
     cbr: str
+    steps: int | None
     channel: str
     seed: int
 
@@ -62,7 +64,9 @@ def measure(point: Point, thumbnails: Path) -> dict[str, Any]:
     image = load_image(point.picture)
     air = Air(point.channel, point.snr_db)
     ratio = parse_cbr(point.cbr)
-    result = compare(_codecs["lrisc"], _codecs["deepjscc"], image, DEFAULT, air, cbr=ratio, seed=point.seed)
+    result = compare(
+        _codecs["lrisc"], _codecs["deepjscc"], image, DEFAULT, air, cbr=ratio, steps=point.steps, seed=point.seed
+    )
     received = result.pictures["lrisc"]
     if received is not None:
         small = Image.fromarray(received)
@@ -79,19 +83,21 @@ def measure(point: Point, thumbnails: Path) -> dict[str, Any]:
 
 
 def _label(point: Point) -> str:
-    return f"{point.snr_db:g}dB_{point.cbr.replace('/', '-')}"
+    steps = "" if point.steps is None else f"_{point.steps}steps"
+    return f"{point.snr_db:g}dB_{point.cbr.replace('/', '-')}{steps}"
 
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean of each measure per operating point and method, over the pictures that have it."""
-    cells: dict[tuple[float, str], list[dict[str, Any]]] = {}
+    cells: dict[tuple[float, str, int | None], list[dict[str, Any]]] = {}
     for row in rows:
-        cells.setdefault((row["snr_db"], row["cbr"]), []).append(row)
+        cells.setdefault((row["snr_db"], row["cbr"], row["steps"]), []).append(row)
     result = []
-    for (snr_db, cbr), members in sorted(cells.items()):
+    for (snr_db, cbr, steps), members in cells.items():
         for method in METHODS:
             qualities = [row["quality"][method] for row in members if row["quality"][method]]
-            entry: dict[str, Any] = {"snr_db": snr_db, "cbr": cbr, "method": method, "pictures": len(qualities)}
+            entry: dict[str, Any] = {"snr_db": snr_db, "cbr": cbr, "steps": steps, "method": method}
+            entry["pictures"] = len(qualities)
             for key in ("psnr_db", "ms_ssim", "lpips"):
                 values = [q[key] for q in qualities if q[key] is not None]
                 entry[key] = mean(values) if values else None
@@ -107,7 +113,9 @@ def table(cells: list[dict[str, Any]]) -> str:
             "–" if cell[key] is None else f"{cell[key]:.{digits}f}"
             for key, digits in (("psnr_db", 2), ("ms_ssim", 4), ("lpips", 4))
         ]
-        row = [f"{cell['snr_db']:g} dB", cell["cbr"], TITLES[cell["method"]], *numbers]
+        given = cell["method"] == "lrisc" and cell["steps"] is not None
+        title = TITLES[cell["method"]] + (f", {cell['steps']} steps" if given else "")
+        row = [f"{cell['snr_db']:g} dB", cell["cbr"], title, *numbers]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
@@ -127,6 +135,7 @@ def main(
     pictures: Annotated[Path, typer.Option(help="Folder of pictures.")],
     snr_db: Annotated[list[float], typer.Option(help="May be repeated.")] = [10.0],  # noqa: B006 - typer copies it
     cbr: Annotated[list[str], typer.Option(help="May be repeated.")] = ["1/12"],  # noqa: B006
+    steps: Annotated[list[int], typer.Option(help="Denoising steps instead of the default; may be repeated.")] = [],  # noqa: B006
     channel: Annotated[str, typer.Option(help="Software channel.")] = "awgn",
     model: Annotated[str, typer.Option(help="LRISC weights.")] = "lrisc",
     baseline: Annotated[str, typer.Option(help="DeepJSCC weights.")] = "deepjscc",
@@ -138,7 +147,11 @@ def main(
     files = sorted(path for path in pictures.iterdir() if path.suffix.lower() in SUFFIXES) if pictures.is_dir() else []
     if not files:
         raise SystemExit(f"{pictures}: no pictures found ({', '.join(sorted(SUFFIXES))})")
-    points = [Point(file, snr, ratio, channel, seed) for snr in snr_db for ratio in cbr for file in files]
+    counts: list[int | None] = [*steps] or [None]
+    points = [
+        Point(file, snr, ratio, count, channel, seed)
+        for snr, ratio, count, file in itertools.product(snr_db, cbr, counts, files)
+    ]
     thumbnails = out / "thumbnails"
     thumbnails.mkdir(parents=True, exist_ok=True)
     rows, failed, begun = [], [], time.monotonic()
@@ -155,7 +168,7 @@ def main(
                 rows.append(future.result())
             except (ModelError, RuntimeError) as error:
                 failed.append({"picture": futures[future].picture.name, "reason": str(error)})
-    rows.sort(key=lambda row: (row["snr_db"], row["cbr"], row["picture"]))
+    rows.sort(key=lambda row: (row["snr_db"], row["cbr"], row["steps"] or 0, row["picture"]))
     cells = means(rows)
     _load((model, baseline), threads)
     report = {

@@ -15,6 +15,7 @@ def row(snr_db: float, psnr: float | None) -> dict[str, object]:
     return {
         "snr_db": snr_db,
         "cbr": "1/12",
+        "steps": None,
         "quality": {"lrisc": values, "direct": values, "deepjscc": None, "digital": values},
     }
 

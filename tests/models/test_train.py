@@ -30,7 +30,7 @@ Losses = list[dict[str, float]]
 @pytest.fixture(autouse=True)
 def _no_lpips_while_validating(monkeypatch: pytest.MonkeyPatch) -> None:
     """AlexNet takes longer than everything else here and is tested elsewhere."""
-    monkeypatch.setattr("models.train.lpips_unavailable", lambda: "left out")
+    monkeypatch.setattr("models.validation.lpips_unavailable", lambda: "left out")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """An uninterrupted run: its folder and its losses."""
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.train.lpips_unavailable", lambda: "left out")
+        patch.setattr("models.validation.lpips_unavailable", lambda: "left out")
         return out, run(write_config(out.with_suffix(".yaml")), pictures, out)
 
 
