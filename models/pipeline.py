@@ -1,5 +1,6 @@
 """The codecs LRISC and DeepJSCC: numpy pictures in and out around the trained networks."""
 
+import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -69,9 +70,9 @@ class JsccCodec:
 
     def save(self, folder: Path, name: str, default_steps: int) -> Card:
         """Writes a folder for `from_pretrained`; converts this codec's own weights to fp16 on the way."""
-        self.network.half().save_pretrained(folder / "jscc")
+        _save_module(self.network, folder / "jscc")
         if self.denoiser is not None:
-            self.denoiser.half().save_pretrained(folder / "denoiser")
+            _save_module(self.denoiser, folder / "denoiser")
             self.scheduler.save_pretrained(folder / "scheduler")
         return write_card(folder, name, default_steps)
 
@@ -219,6 +220,15 @@ class JsccCodec:
     def _roi(self, side: Side) -> Tensor:
         mask = np.zeros(side.grid) if side.roi is None else _ungroup(side.roi, side.group, side.grid)
         return torch.from_numpy(mask.astype(np.float32))[None, None].to(self.network.device)
+
+
+def _save_module(module: JsccNetwork | Denoiser, folder: Path) -> None:
+    """fp16 safetensors and config.json, without the path of the folder that the weights were loaded from."""
+    module.half().save_pretrained(folder)
+    path = folder / module.config_name
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _group_sums(values: Tensor, group: int) -> Tensor:

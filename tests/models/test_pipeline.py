@@ -1,5 +1,7 @@
 """The codecs as the link sees them: budget, power, shapes, regions of interest, refusals."""
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -322,3 +324,12 @@ def test_gain_carries_the_scale_of_the_picture() -> None:
         deviations.append(float(received.astype(float).std()))
         assert deviations[-1] == pytest.approx(float(pixels.astype(float).std()), rel=0.25)
     assert deviations[0] > 3 * deviations[1]
+
+
+def test_saved_weights_say_nothing_of_the_folder_they_came_from(lrisc: JsccCodec, tmp_path: Path) -> None:
+    copy.deepcopy(lrisc).save(tmp_path / "first", "small", 2)
+    JsccCodec.from_pretrained(tmp_path / "first").save(tmp_path / "second", "small", 2)
+    for text in [path.read_text() for path in tmp_path.rglob("*.json")]:
+        assert str(tmp_path) not in text
+    first, second = (JsccCodec.from_pretrained(tmp_path / name) for name in ("first", "second"))
+    assert first.card == second.card
