@@ -135,6 +135,7 @@ def send(
 ) -> None:
     """Encode a photograph and write its samples as a SigMF recording (cf32_le)."""
     ratio = parse_cbr(cbr)
+    _prepare_folder(to.parent)
     with _working("load models") as stage:
         import numpy as np
 
@@ -164,7 +165,6 @@ def send(
             },
             "packets": [{"start_sample": p.start_sample, "samples": p.samples} for p in packets],
         }
-        to.parent.mkdir(parents=True, exist_ok=True)
         facts = {"model": codec.name, "height": image.shape[0], "width": image.shape[1], "cbr": sent.cbr}
         write_recording(to, sent.transmission.samples, waveform, packets, facts)
     if as_json:
@@ -342,7 +342,7 @@ def _prepare_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UsageError(f"cannot write to the folder {folder}: {error.strerror}; choose another --out") from error
+        raise UsageError(f"cannot write to the folder {folder}: {error.strerror}; choose another") from error
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -413,6 +413,9 @@ def main() -> None:
     except (CommandLineError, ModelError, SdrError, UsageError) as error:
         text = error.format_message() if isinstance(error, CommandLineError) else str(error)
         print(f"lrisc: {text}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a full disk, a folder that vanished
+        print(f"lrisc: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
         sys.exit(2)
     except LinkError as error:
         print(f"lrisc: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The `lrisc` command as a user meets it, with the shipped weights."""
 
+import errno
 import json
 import shutil
 import struct
@@ -180,7 +181,18 @@ def test_bad_pictures_and_folders_are_refused(run: Run, photo: Path, tmp_path: P
     refused(run("loopback", tmp_path / "dot.png", *out), "1×1")
     Image.new("L", (30, 30)).save(tmp_path / "mask.png")
     refused(run("loopback", photo, "--roi", tmp_path / "mask.png", *out), "30", "200")
-    refused(run("loopback", photo, "--out", text / "below"), "--out")
+    refused(run("loopback", photo, "--out", text / "below"), "cannot write", "below")
+    refused(run("send", photo, "--to", text / "below" / "sent.sigmf-meta"), "cannot write", "below")
+
+
+def test_a_full_disk_is_said_in_one_line(
+    run: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(lrisc, "_write_text", full)
+    refused(run("loopback", photo, "--out", tmp_path), "No space left on device", "report.json")
 
 
 def test_altered_or_missing_weights_are_refused(run: Run, photo: Path, tmp_path: Path) -> None:
