@@ -101,6 +101,8 @@ class JsccCodec:
         height, width = image.shape[:2]
         if mask is not None and mask.shape != (height, width):
             raise ModelError(f"the region of interest is {mask.shape[1]}×{mask.shape[0]}, the picture {width}×{height}")
+        if mask is not None and not (np.isfinite(mask).all() and mask.min() >= 0 and mask.max() <= 1):
+            raise ModelError("the region of interest has values outside 0…1: scale it, and leave no NaN")
         if mask is not None and (self.network.prior is None or not mask.any()):
             mask = None
         if max(height, width) > LONGEST_SIDE:

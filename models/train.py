@@ -16,8 +16,8 @@ import torch
 import yaml
 from accelerate import Accelerator
 from diffusers import ModelMixin
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -268,22 +268,28 @@ class Trainer:
                 old.unlink()
 
     def _resume(self) -> None:
-        state = json.loads((self.out / "checkpoint.json").read_text())
+        try:
+            state = json.loads((self.out / "checkpoint.json").read_text())
+            tensors = load_file(self.out / state["tensors"])
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(
+                f"{self.out}: its checkpoint is damaged ({reason}); remove the folder to begin anew"
+            ) from error
         if state["config"] != json.loads(json.dumps(asdict(self.config))):
             raise ModelError(f"{self.out}: holds a run of another configuration; choose another --out or remove it")
         self.step, self.seconds = state["step"], state["seconds"]
         model: dict[str, Tensor] = {}
         optimizer: dict[int, dict[str, Tensor]] = {}
-        with safe_open(self.out / state["tensors"], framework="pt") as handle:
-            for key in handle.keys():  # noqa: SIM118 - not a mapping
-                kind, _, name = key.partition(".")
-                if kind == "average":
-                    self.averaged[name] = handle.get_tensor(key)
-                elif kind == "model":
-                    model[name] = handle.get_tensor(key)
-                else:
-                    index, _, entry = name.partition(".")
-                    optimizer.setdefault(int(index), {})[entry] = handle.get_tensor(key)
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(".")
+            if kind == "average":
+                self.averaged[name] = tensor
+            elif kind == "model":
+                model[name] = tensor
+            else:
+                index, _, entry = name.partition(".")
+                optimizer.setdefault(int(index), {})[entry] = tensor
         self.objective.trained.load_state_dict(model)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})

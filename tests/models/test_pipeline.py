@@ -237,6 +237,8 @@ def test_odd_channels_are_survived(lossy: str, lrisc: JsccCodec) -> None:
         ({"snr_hint_db": 41.0}, "SNR 41 dB is out of range: choose -10 to 40"),
         ({"snr_hint_db": float("nan")}, "SNR nan dB is out of range"),
         ({"mask": np.ones((50, 71), dtype=np.float32)}, "region of interest is 71×50, the picture 70×50"),
+        ({"mask": np.full((50, 70), 255, dtype=np.float32)}, "outside 0…1"),
+        ({"mask": np.full((50, 70), np.nan, dtype=np.float32)}, "outside 0…1"),
         ({"side_symbols": lambda count: 10**6}, "side information takes 1000000.* choose a larger CBR"),
     ],
 )

@@ -187,6 +187,17 @@ def test_folder_of_another_configuration_is_refused(pictures: Path, tmp_path: Pa
     assert str(out) in str(caught.value)
 
 
+def test_a_damaged_checkpoint_is_named_and_left_alone(pictures: Path, tmp_path: Path) -> None:
+    out, config = tmp_path / "run", write_config(tmp_path / "config.yaml")
+    run(config, pictures, out, stop_at=1)
+    file = next(out.glob("checkpoint-*.safetensors"))
+    content = file.read_bytes()[:1000]
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match="damaged") as caught:
+        run(config, pictures, out)
+    assert "\n" not in str(caught.value) and file.read_bytes() == content
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
