@@ -23,7 +23,6 @@ from sdr.errors import SdrError
 if TYPE_CHECKING:
     import numpy as np
 
-    from calibration.compare import Comparison
     from models.pipeline import JsccCodec
     from sdr.waveform import Waveform
 
@@ -79,7 +78,8 @@ def loopback(
     ratio = parse_cbr(cbr)
     _prepare_folder(out)
     with _working("load models") as stage:
-        from calibration.compare import compare
+        from calibration.compare import compare, loopback_report
+        from calibration.report import comparison_sheet
         from flowgraphs.link import Air
         from models.image import default_photo, load_image, save_image
 
@@ -96,8 +96,8 @@ def loopback(
             picture = result.pictures[method]
             if picture is not None:
                 save_image(out / f"{file}.png", picture)
-        report = _loopback_report(result, lrisc, image, name, snr_db, cfo_hz)
-        save_image(out / "comparison.png", _comparison_sheet(result, image, mask, snr_db, ratio, channel))
+        report = loopback_report(result, lrisc, image, name, air)
+        save_image(out / "comparison.png", comparison_sheet(result, image, mask, air, ratio))
         _write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     if as_json:
         print(json.dumps(report))
@@ -111,7 +111,7 @@ def loopback(
     console = Console()
     console.print(table)
     console.print(
-        f"SNR estimated {report['snr_db_estimated']:.2f} dB, CFO {report['cfo_hz_estimated']:.0f} Hz, "
+        f"SNR estimated {report['snr_db_estimated']:.2f} dB, CFO {round(report['cfo_hz_estimated'])} Hz, "
         f"{report['packets_received']} of {report['packets_sent']} packets, CBR {report['cbr']:.5f}. "
         f"Look at {out / 'comparison.png'}",
         highlight=False,
@@ -139,6 +139,7 @@ def send(
     with _working("load models") as stage:
         import numpy as np
 
+        from calibration.compare import identity
         from flowgraphs import link as chain
         from models.image import load_image
         from sdr.recording import write_recording
@@ -153,8 +154,8 @@ def send(
         )
         packets = sent.transmission.packets
         report = {
-            **_header(image, str(photo), codec),
-            **_budget(sent),
+            **identity(image, str(photo), codec),
+            **sent.budget(),
             "session": session,
             "samples": len(sent.transmission.samples),
             "waveform": {
@@ -240,7 +241,7 @@ def receive(
         measured = entry.get("quality")
         print(
             f"{entry['file'] or 'not decoded'}: SNR {entry['snr_db_estimated']:.1f} dB, "
-            f"CFO {entry['cfo_hz_estimated']:.0f} Hz, "
+            f"CFO {round(entry['cfo_hz_estimated'])} Hz, "
             f"{entry['packets_received']} of {entry['packets_expected']} packets"
             + (f", PSNR {measured['psnr_db']:.2f} dB" if measured and measured["psnr_db"] is not None else "")
             + (f" – {entry['reason']}" if "reason" in entry else "")
@@ -349,61 +350,6 @@ def _write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
-
-
-def _header(image: "np.ndarray", name: str, codec: "JsccCodec") -> dict[str, Any]:
-    return {
-        "image": {"path": name, "height": image.shape[0], "width": image.shape[1]},
-        "model": {"name": codec.name, "parameters": codec.parameters, "weights_sha256": codec.card.digest},
-    }
-
-
-def _budget(sent: "Any") -> dict[str, Any]:
-    return {
-        "cbr_payload": sent.cbr_payload,
-        "cbr": sent.cbr,
-        "cbr_total": sent.cbr_total,
-        "symbols": len(sent.encoded.symbols),
-        "side_bytes": len(sent.encoded.side),
-        "side_symbols": sent.transmission.side_symbols,
-    }
-
-
-def _loopback_report(
-    result: "Comparison", codec: "JsccCodec", image: "np.ndarray", name: str, snr_db: float, cfo_hz: float
-) -> dict[str, Any]:
-    from calibration.compare import quality_json
-
-    passage = result.passage
-    return {
-        **_header(image, name, codec),
-        **_budget(passage.sent),
-        "snr_db_true": snr_db,
-        "snr_db_estimated": passage.received.snr_db,
-        "cfo_hz_true": cfo_hz,
-        "cfo_hz_estimated": passage.received.cfo_hz,
-        "sfo_ppm_estimated": passage.received.sfo_ppm,
-        "packets_sent": len(passage.sent.transmission.packets),
-        "packets_received": passage.received.packets_received,
-        "quality": {method: quality_json(measured) for method, measured in result.quality.items()},
-        "digital": {"format": result.digital.format, "bytes": result.digital.bytes, "scale": result.digital.scale},
-        "seconds": {**passage.seconds, "decode": result.decode_seconds},
-        "device": str(codec.network.device),
-    }
-
-
-def _comparison_sheet(
-    result: "Comparison", image: "np.ndarray", mask: "np.ndarray | None", snr_db: float, cbr: float, channel: str
-) -> "np.ndarray":
-    from calibration.report import Panel, describe, sheet
-
-    region = "  ·  region of interest outlined" if mask is not None else ""
-    panels = [Panel(image, "original", f"{image.shape[1]} x {image.shape[0]}{region}", mask)]
-    titles = {"lrisc": "LRISC (received)", "deepjscc": "DeepJSCC", "digital": f"digital, {result.digital.format}"}
-    for method, title in titles.items():
-        roi = mask if method == "lrisc" else None
-        panels.append(Panel(result.pictures[method], title, describe(result.quality[method]), roi))
-    return sheet(panels, f"{channel}, SNR {snr_db:g} dB, CBR {cbr:.4f} (1/{1 / cbr:.3g})")
 
 
 def main() -> None:

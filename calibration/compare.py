@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -88,3 +89,33 @@ def quality_json(measured: Quality | None) -> dict[str, float | str | None] | No
     if measured.lpips_missing is not None:
         values["lpips_missing"] = measured.lpips_missing
     return values
+
+
+def identity(image: UInt8[np.ndarray, "h w 3"], path: str, codec: JsccCodec) -> dict[str, Any]:
+    """Which picture and which weights a report is about."""
+    return {
+        "image": {"path": path, "height": image.shape[0], "width": image.shape[1]},
+        "model": {"name": codec.name, "parameters": codec.parameters, "weights_sha256": codec.card.digest},
+    }
+
+
+def loopback_report(
+    result: Comparison, codec: JsccCodec, image: UInt8[np.ndarray, "h w 3"], path: str, air: Air
+) -> dict[str, Any]:
+    """All numbers of a comparison, for JSON."""
+    received, transmission = result.passage.received, result.passage.sent.transmission
+    return {
+        **identity(image, path, codec),
+        **result.passage.sent.budget(),
+        "snr_db_true": air.snr_db,
+        "snr_db_estimated": received.snr_db,
+        "cfo_hz_true": air.cfo_hz,
+        "cfo_hz_estimated": received.cfo_hz,
+        "sfo_ppm_estimated": received.sfo_ppm,
+        "packets_sent": len(transmission.packets),
+        "packets_received": received.packets_received,
+        "quality": {method: quality_json(measured) for method, measured in result.quality.items()},
+        "digital": {"format": result.digital.format, "bytes": result.digital.bytes, "scale": result.digital.scale},
+        "seconds": {**result.passage.seconds, "decode": result.decode_seconds},
+        "device": str(codec.network.device),
+    }

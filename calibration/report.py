@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from calibration.compare import Comparison
+from flowgraphs.link import Air
 from models.metrics import Quality
 
 _MARGIN = 12
@@ -67,6 +69,23 @@ def sheet(panels: list[Panel], heading: str, columns: int = 2) -> UInt8[np.ndarr
         draw.text((left, top + shown[1] + 4), panel.title, fill="black", font=title_font)
         draw.text((left, top + shown[1] + 28), panel.details, fill=(60, 60, 60), font=font)
     return np.asarray(canvas)
+
+
+def comparison_sheet(
+    result: Comparison,
+    image: UInt8[np.ndarray, "h w 3"],
+    mask: Float32[np.ndarray, "h w"] | None,
+    air: Air,
+    cbr: float,
+) -> UInt8[np.ndarray, "rows columns 3"]:
+    """Original, LRISC's picture and both baselines, with what they measured."""
+    region = "  ·  region of interest outlined" if mask is not None else ""
+    panels = [Panel(image, "original", f"{image.shape[1]} x {image.shape[0]}{region}", mask)]
+    titles = {"lrisc": "LRISC (received)", "deepjscc": "DeepJSCC", "digital": f"digital, {result.digital.format}"}
+    for method, title in titles.items():
+        roi = mask if method == "lrisc" else None
+        panels.append(Panel(result.pictures[method], title, describe(result.quality[method]), roi))
+    return sheet(panels, f"{air.channel}, SNR {air.snr_db:g} dB, CBR {cbr:.4f} (1/{1 / cbr:.3g})")
 
 
 def _outline(picture: UInt8[np.ndarray, "h w 3"], roi: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:

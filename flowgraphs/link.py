@@ -45,10 +45,16 @@ class Sent:
     cbr: float
     cbr_total: float
 
-    @property
-    def symbols(self) -> int:
-        """JSCC symbols and side-information symbols together: what `cbr` counts."""
-        return len(self.encoded.symbols) + self.transmission.side_symbols
+    def budget(self) -> dict[str, float]:
+        """What was spent, for reports: the three ratios, JSCC symbols, bytes and symbols of side information."""
+        return {
+            "cbr_payload": self.cbr_payload,
+            "cbr": self.cbr,
+            "cbr_total": self.cbr_total,
+            "symbols": len(self.encoded.symbols),
+            "side_bytes": len(self.encoded.side),
+            "side_symbols": self.transmission.side_symbols,
+        }
 
 
 @dataclass(frozen=True, eq=False)
