@@ -283,7 +283,10 @@ def train(
 
 
 @app.command(epilog="Example: lrisc doctor --json")
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    seed: Annotated[int, typer.Option(min=0, help="Taken, as by every command; nothing here is random.")] = 0,
+    as_json: Json = False,
+) -> None:
     """What is installed, which radios and accelerators there are, what is missing and the command that mends it."""
     from dataclasses import asdict
 

@@ -301,7 +301,7 @@ def test_bad_recordings_are_refused(run: Run, recording: Path, tmp_path: Path) -
 
 
 def test_doctor_names_what_is_there(run: Run) -> None:
-    code, out, _ = run("doctor", "--json")
+    code, out, _ = run("doctor", "--seed", 3, "--json")
     report = json.loads(out)
     names = {check["name"] for check in report["checks"] if check["ok"]}
     assert {"GNU Radio", "SoapySDR", "torch"} <= names
