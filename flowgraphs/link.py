@@ -63,7 +63,6 @@ class Passage:
 
     sent: Sent
     received: ReceivedImage
-    packets_rejected: int
     seconds: dict[str, float]
 
 
@@ -217,4 +216,4 @@ def loopback(
         )
     stages = ("encode", "transmit", "channel", "receive")
     seconds = {stage: after - before for stage, before, after in zip(stages, clock, clock[1:], strict=False)}
-    return Passage(sent, images[0], receiver.packets_rejected, seconds)
+    return Passage(sent, images[0], seconds)
