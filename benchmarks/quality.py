@@ -32,6 +32,7 @@ from models.codec import parse_cbr
 from models.errors import ModelError
 from models.image import load_image
 from models.pipeline import JsccCodec
+from models.weights import verify
 from sdr.waveform import DEFAULT
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -155,6 +156,9 @@ def main(
     thumbnails = out / "thumbnails"
     thumbnails.mkdir(parents=True, exist_ok=True)
     rows, failed, begun = [], [], time.monotonic()
+    # Before the run: what is committed meanwhile has no part in it.
+    describe = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
+    commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip()
     threads = max(1, (os.cpu_count() or 1) // workers)
     with (
         ProcessPoolExecutor(workers, initializer=_load, initargs=((model, baseline), threads)) as pool,
@@ -170,11 +174,10 @@ def main(
                 failed.append({"picture": futures[future].picture.name, "reason": str(error)})
     rows.sort(key=lambda row: (row["snr_db"], row["cbr"], row["steps"] or 0, row["picture"]))
     cells = means(rows)
-    _load((model, baseline), threads)
     report = {
         "command": " ".join(["python", "benchmarks/quality.py", *(_shown(a, pictures) for a in sys.argv[1:])]),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "weights_sha256": {role: codec.card.digest for role, codec in _codecs.items()},
+        "commit": commit,
+        "weights_sha256": {"lrisc": verify(model).digest, "deepjscc": verify(baseline).digest},
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "workers": workers,
