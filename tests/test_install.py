@@ -30,6 +30,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DECLARED = [Requirement(text) for text in [*PROJECT["dependencies"], *(r for extra in EXTRAS.values() for r in extra)]]
 PACKAGES = ("calibration", "flowgraphs", "models", "sdr")
+NAME_ON_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image"}  # where the two names differ
 NOT_ON_PYPI = {"gnuradio", "pmt", "SoapySDR"}
 
@@ -61,7 +62,7 @@ def test_conda_environment_declares_the_same_ranges() -> None:
     plain = [entry for entry in dependencies if isinstance(entry, str) and "*" not in entry]
     conda = {canonicalize_name(found.name): found for found in map(Requirement, plain + by_pip)}
     for requirement in DECLARED:
-        name = canonicalize_name({"torch": "pytorch"}.get(requirement.name, requirement.name))
+        name = canonicalize_name(NAME_ON_CONDA.get(requirement.name, requirement.name))
         assert conda[name].specifier == requirement.specifier, requirement
 
 
