@@ -21,7 +21,6 @@ from torch.utils.data import Dataset
 from models.errors import ModelError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
-CROPS_PER_PICTURE = 2  # decoding costs more than cropping
 
 
 class EncodedPicture(NamedTuple):
@@ -90,7 +89,7 @@ class CropBatches(Dataset[Tensor]):
 
     Args:
         pictures: encoded pictures.
-        batch: crops per step, a multiple of `CROPS_PER_PICTURE`.
+        batch: crops per step, each of another picture.
         size: side of a crop, pixels.
         steps: number of steps.
         seed: of the order and the crops.
@@ -104,14 +103,12 @@ class CropBatches(Dataset[Tensor]):
 
     def __getitem__(self, step: int) -> UInt8[Tensor, "b 3 s s"]:
         rng = np.random.default_rng((self.seed, step))
-        per_step = self.batch // CROPS_PER_PICTURE
-        epoch, offset = divmod(step * per_step, len(self.pictures))
+        epoch, offset = divmod(step * self.batch, len(self.pictures))
         crops: list[np.ndarray] = []
-        for index in range(per_step):
+        for index in range(self.batch):
             wrap, position = divmod(offset + index, len(self.pictures))
             order = np.random.default_rng((self.seed, 1, epoch + wrap)).permutation(len(self.pictures))
-            picture = decode(self.pictures[order[position]])
-            crops.extend(self._crop(picture, rng) for _ in range(CROPS_PER_PICTURE))
+            crops.append(self._crop(decode(self.pictures[order[position]]), rng))
         return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
 
     def _crop(self, picture: Image.Image, rng: np.random.Generator) -> np.ndarray:

@@ -24,6 +24,8 @@ SIGMA_WEIGHT = 0.2
 ROI_LOSS_WEIGHT = 2.0  # an error inside the region of interest counts 1 + this
 ROI_SHARE = 0.3  # share of crops with a region of interest
 UNIFORM_SHARE = 0.3  # share of crops with a uniform rate in adaptive networks
+SHARED_CROPS = 4  # crops that share one budget in half of the batches: a whole picture is more uneven than a crop
+EXPONENT_RANGE = (0.3, 1.2)  # of the demand: the network must serve any map between uniform and the prior's
 
 
 def random_masks(batch: int, height: int, width: int, generator: torch.Generator) -> Float[Tensor, "b 1 h w"]:
@@ -39,14 +41,24 @@ def random_masks(batch: int, height: int, width: int, generator: torch.Generator
 
 
 def adaptive_counts(
-    bits: Float[Tensor, "b h w"], mask: Float[Tensor, "b 1 h w"], mean_symbols: Float[Tensor, "b"]
+    bits: Float[Tensor, "b h w"],
+    mask: Float[Tensor, "b 1 h w"],
+    mean_symbols: Float[Tensor, "pictures"],
+    exponent: float = 1.0,
 ) -> Int64[Tensor, "b h w"]:
-    """Symbols per position, allocated on `GROUP`×`GROUP` groups within `mean_symbols` per position."""
-    demand = functional.avg_pool2d((bits * (1 + ROI_GAIN * mask[:, 0]))[:, None], GROUP)
+    """Symbols per position, allocated on `GROUP`×`GROUP` groups within `mean_symbols` per position.
+
+    Args:
+        bits: −log2 p of each position.
+        mask: region of interest.
+        mean_symbols: one per picture; neighbours in the batch share a picture's budget if there are fewer than crops.
+        exponent: of the demand; 0 gives a uniform rate, 1 the proportional one of arXiv 2504.21577.
+    """
+    demand = functional.avg_pool2d((bits.pow(exponent) * (1 + ROI_GAIN * mask[:, 0]))[:, None], GROUP)
     _, _, rows, columns = demand.shape
-    groups = demand.flatten(1)
+    groups = demand.reshape(len(mean_symbols), -1)
     positions = torch.full_like(groups, GROUP * GROUP)
-    budget = (mean_symbols * bits[0].numel()).to(groups)
+    budget = mean_symbols.to(groups) * bits.numel() / len(mean_symbols)
     index = allocate(groups, positions, budget).view(-1, rows, columns)
     levels = torch.tensor(LEVELS, device=bits.device)[index]
     return levels.repeat_interleave(GROUP, 1).repeat_interleave(GROUP, 2)
@@ -61,12 +73,15 @@ def draw_counts(
     """Random rates: log-uniform means over `SYMBOLS_RANGE`, adaptive ones where the network has a prior."""
     low, high = (torch.tensor(bound).log() for bound in SYMBOLS_RANGE)
     batch = len(image)
-    mean_symbols = (low + (high - low) * torch.rand(batch, generator=generator)).exp()
+    shared, softness = torch.rand(2, generator=generator).tolist()
+    crops = SHARED_CROPS if shared < 0.5 and batch % SHARED_CROPS == 0 else 1
+    mean_symbols = (low + (high - low) * torch.rand(batch // crops, generator=generator)).exp()
     rows, columns = image.shape[-2] // 16, image.shape[-1] // 16
-    counts = mean_symbols.round().long()[:, None, None].expand(-1, rows, columns).clone()
+    counts = mean_symbols.round().long().repeat_interleave(crops)[:, None, None].expand(-1, rows, columns).clone()
     if network.prior is not None:
+        exponent = EXPONENT_RANGE[0] + (EXPONENT_RANGE[1] - EXPONENT_RANGE[0]) * softness
         with torch.no_grad():
-            adaptive = adaptive_counts(network.demand(image), mask, mean_symbols).cpu()
+            adaptive = adaptive_counts(network.demand(image), mask, mean_symbols, exponent).cpu()
         chosen = torch.rand(batch, generator=generator) >= UNIFORM_SHARE
         counts[chosen] = adaptive[chosen]
     return counts.to(image.device)

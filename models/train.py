@@ -105,8 +105,8 @@ def load_config(path: Path) -> TrainConfig:
     if unknown:
         raise ModelError(f"{path}: unknown model keys {', '.join(unknown)}; known are {', '.join(accepted)}")
     config = TrainConfig(**values)
-    if config.crop % (2 * PATCH) or config.batch % 2:
-        raise ModelError(f"{path}: crop must be a multiple of {2 * PATCH} and batch even")
+    if config.crop % (2 * PATCH):
+        raise ModelError(f"{path}: crop must be a multiple of {2 * PATCH}")
     return config
 
 

@@ -253,6 +253,18 @@ def test_training_rates_favour_the_region_of_interest() -> None:
     assert counts[1, :2, :2].min() > counts[1, 2:].max()
 
 
+def test_crops_that_share_a_budget_differ_in_rate_as_parts_of_a_picture_do() -> None:
+    bits = torch.stack((torch.full((4, 4), 50.0), torch.full((4, 4), 400.0)))
+    mask = torch.zeros(2, 1, 4, 4)
+    counts = adaptive_counts(bits, mask, torch.tensor([40.0])).float().mean(dim=(1, 2))
+    assert counts[1] >= 4 * counts[0]
+    assert counts.mean() <= 40
+    softer = adaptive_counts(bits, mask, torch.tensor([40.0]), exponent=0.4).float().mean(dim=(1, 2))
+    assert 1.5 < softer[1] / softer[0] < 4
+    uniform = adaptive_counts(bits, mask, torch.tensor([40.0]), exponent=0.0)
+    assert uniform.unique().tolist() == [32]
+
+
 def test_error_inside_counts_three_times() -> None:
     target, mask = torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 2, 2)
     mask[..., 0, 0] = 1

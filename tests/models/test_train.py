@@ -132,13 +132,14 @@ def test_ends_in_a_codec_of_averaged_half_precision_weights(whole: tuple[Path, L
     assert codec.decode(encoded.symbols, noise_var, 10.0, encoded.side).shape == image.shape
 
 
-def test_loss_falls_and_rows_are_logged(pictures: Path, tmp_path: Path) -> None:
-    config = write_config(tmp_path / "config.yaml", steps=60)
-    losses = [row["log_mse"] for row in run(config, pictures, tmp_path / "run")]
-    assert np.mean(losses[-20:]) < np.mean(losses[:20]) - 0.05
+def test_validation_improves_and_rows_are_logged(pictures: Path, tmp_path: Path) -> None:
+    # Not the loss: its random SNRs and rates differ more from step to step than a short training gains.
+    run(write_config(tmp_path / "config.yaml", steps=60, validate_every=20), pictures, tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [20, 40, 60, 60]
-    assert all(np.isfinite(value) for row in rows[:-1] for value in row.values())
+    assert [row["step"] for row in rows] == [20, 20, 40, 40, 60, 60]
+    assert all(np.isfinite(value) for row in rows if "loss" in row for value in row.values())
+    first, *_, last = (row["validation"] for row in rows if "validation" in row)
+    assert all(last[cell] > first[cell] + 0.1 for cell in first if cell.startswith("psnr"))
 
 
 def test_another_seed_trains_other_weights(pictures: Path, tmp_path: Path) -> None:
@@ -209,7 +210,6 @@ def test_a_damaged_checkpoint_is_named_and_left_alone(pictures: Path, tmp_path: 
         ({"stage": "denoiser", "model": {}}, "needs network"),
         ({"steps": 0}, "steps must be a positive whole number, not 0"),
         ({"batch": "16"}, "batch must be a positive whole number"),
-        ({"batch": 3}, "batch even"),
         ({"crop": 40}, "crop must be a multiple of 32"),
         ({"learning_rate": "5e-4"}, "learning_rate must be a number"),
         ({"seed": 0.5}, "seed must be a number"),
