@@ -6,12 +6,14 @@ together; only real packets are demodulated.
 """
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Complex64
+from jaxtyping import Complex64, Int64
 
 from sdr import equalize, header, ofdm, sync
 from sdr.assemble import Assembler, Packet, ReceivedImage
+from sdr.candidate import Candidate, Reason
 from sdr.errors import SdrError
 from sdr.framing import FramePlan, plan_frame
 from sdr.header import Header
@@ -31,14 +33,18 @@ class Receiver:
 
     An image is returned when all its packets have come, or when `timeout_s` of stream time have passed since its last
     one. Memory is bounded whatever the stream holds. After `flush` the receiver is ready for another stream.
+    Samples that are missing, NaN in the stream, or that lie beyond its end cost the rest of their packet; what came
+    before them is kept. `observer` is told of every place where the detector fired and of what came of it.
     """
 
     packets_rejected: int
-    """Preambles found whose header failed its CRC or contradicted itself, or whose end was cut off."""
+    """Preambles found whose header failed its CRC or contradicted itself, or whose payload was cut off."""
     bad_samples: int
     """Samples that were NaN, infinite or absurdly large, and taken as 0."""
 
-    def __init__(self, waveform: Waveform, timeout_s: float = 0.5) -> None:
+    def __init__(
+        self, waveform: Waveform, timeout_s: float = 0.5, *, observer: Callable[[Candidate], None] | None = None
+    ) -> None:
         if not timeout_s > 0:
             raise SdrError(f"timeout_s must be positive, got {timeout_s}")
         self.waveform = waveform
@@ -50,12 +56,15 @@ class Receiver:
         self._history = before + 2 * waveform.short_samples
         self._ahead = max(waveform.packet_samples(waveform.payload_symbols), after) + 2 * waveform.short_samples
         self._buffer = np.zeros(self._history + _BLOCK_SAMPLES + self._ahead, np.complex64)
+        self._missing = np.zeros(self._buffer.size, bool)
         self._filled = self._history
         self._position = 0  # of the block's first sample in the stream
-        self._busy_until = -self._history  # end of the last accepted preamble or packet
+        self._packet_start = -self._history  # of the last accepted preamble or packet
+        self._busy_until = -self._history  # its end
         self._means: deque[complex] = deque(maxlen=_DC_BLOCKS)
         self._cleaned = self._history
         self._assembler = Assembler(_IMAGE_LIMIT)
+        self._observer = observer
 
     def push(self, samples: Complex64[np.ndarray, "n"]) -> list[ReceivedImage]:
         """Take the next samples of the stream, at least none, and return the images that are done."""
@@ -78,6 +87,7 @@ class Receiver:
         images += self._assembler.expire(self._position + _BLOCK_SAMPLES + self._ahead)
         self._means.clear()
         self._buffer[: self._history] = 0
+        self._missing[: self._history] = False
         return images
 
     def _step(self) -> list[ReceivedImage]:
@@ -90,7 +100,8 @@ class Receiver:
         passed = block_end - self._history
         images += self._assembler.expire(self._position + passed - self._timeout_samples)
         kept = self._filled - passed
-        self._buffer[:kept] = self._buffer[passed : self._filled].copy()
+        for kind in (self._buffer, self._missing):
+            kind[:kept] = kind[passed : self._filled].copy()
         self._filled, self._cleaned = kept, self._cleaned - passed
         self._position += passed
         return images
@@ -98,9 +109,11 @@ class Receiver:
     def _clean(self) -> None:
         """Replace what is no number among the new samples by 0."""
         parts = self._buffer[self._cleaned : self._filled]
+        self._missing[self._cleaned : self._filled] = False
         if parts.size and not np.max(np.abs(parts.view(np.float32))) <= _SAMPLE_LIMIT:
             bad = ~((np.abs(parts.real) <= _SAMPLE_LIMIT) & (np.abs(parts.imag) <= _SAMPLE_LIMIT))
             parts[bad] = 0
+            self._missing[self._cleaned : self._filled] = bad
             self.bad_samples += int(np.count_nonzero(bad))
         self._cleaned = self._filled
 
@@ -117,11 +130,17 @@ class Receiver:
             (candidates >= before) & (candidates < self._history + _BLOCK_SAMPLES) & (candidates + after <= view.size)
         ]
         training = 2 * waveform.fft_size + waveform.header_symbols * waveform.symbol_samples
-        heard = [
-            found
-            for found in sync.locate(view, candidates, waveform)
-            if found.long_start + training <= view.size and self._start(found) + offset >= self._busy_until
-        ]
+        located = sync.locate(view, candidates, waveform)
+        if self._observer is not None:
+            self._report_unconfirmed(candidates, located, offset)
+        heard = []
+        for found in located:
+            if self._start(found) + offset < self._busy_until:
+                self._report(self._start(found) + offset, found.cfo, Reason.OVERLAP)
+            elif found.long_start + training <= view.size:
+                heard.append(found)
+            else:
+                self._report(self._start(found) + offset, found.cfo, Reason.CUT)
         rows = 2 + waveform.header_symbols
         llr = [equalize.header_llr(self._spectrum(view, found, rows), waveform) for found in heard]
         headers = header.demodulate(np.stack(llr), waveform) if llr else []
@@ -129,16 +148,21 @@ class Receiver:
         for contents, found in zip(headers, heard, strict=True):
             start = self._start(found)
             if start + offset < self._busy_until:
+                self._report(start + offset, found.cfo, Reason.OVERLAP)
                 continue
-            self._busy_until = start + offset + waveform.preamble_samples
+            self._packet_start, self._busy_until = start + offset, start + offset + waveform.preamble_samples
             plan = _plan(contents, waveform)
-            samples = waveform.packet_samples(plan.payload_symbols) if plan else 0
-            if contents is None or plan is None or start + samples - sync.EARLY_SAMPLES > view.size:
+            first = 2 + waveform.header_symbols
+            rows = self._whole_rows(view.size, found, first + plan.payload_symbols) if plan else 0
+            if contents is None or plan is None or rows <= first:
                 self.packets_rejected += 1
+                faulty = Reason.HEADER if contents is None else Reason.CONTRADICTION
+                self._report(start + offset, found.cfo, faulty if plan is None else Reason.CUT)
                 continue
+            samples = waveform.packet_samples(plan.payload_symbols)
             self._busy_until = start + offset + samples - waveform.short_samples
-            spectrum = self._spectrum(view, found, 2 + waveform.header_symbols + plan.payload_symbols)
-            packet = self._demodulate(spectrum, contents, found.cfo, start + offset, samples)
+            spectrum = self._spectrum(view, found, rows)
+            packet = self._demodulate(spectrum, contents, plan, found.cfo, start + offset)
             images += self._assembler.add(packet, plan)
         return images
 
@@ -158,16 +182,27 @@ class Receiver:
         turns = turns * np.exp(-2j * np.pi * found.cfo * np.arange(size))
         return ofdm.to_carriers(view[found.long_start + window] * turns.astype(np.complex64), self.waveform)
 
+    def _whole_rows(self, available: int, found: sync.Found, rows: int) -> int:
+        """How many of the symbols from the first long one on are whole: none missing, none beyond the end."""
+        size, step = self.waveform.fft_size, self.waveform.symbol_samples
+        ends = found.long_start + np.concatenate([[size], 2 * size + step * np.arange(rows - 1)])
+        missing = self._missing[found.long_start : min(ends[-1], available)]
+        stop = found.long_start + int(np.argmax(missing)) if missing.any() else available
+        return int(np.searchsorted(ends, stop, side="right"))
+
     def _demodulate(
-        self, spectrum: Complex64[np.ndarray, "rows used"], contents: Header, cfo: float, start: int, samples: int
+        self, spectrum: Complex64[np.ndarray, "rows used"], contents: Header, plan: FramePlan, cfo: float, start: int
     ) -> Packet:
+        """Packet from its long, header and whole payload symbols; the slots of the others are erased."""
         waveform = self.waveform
         state = equalize.estimate(spectrum, header.modulate(contents, waveform), waveform)
-        symbols, noise_var = equalize.equalize(spectrum, state, waveform)
-        return Packet(
+        heard, heard_var = equalize.equalize(spectrum, state, waveform)
+        symbols, noise_var = np.zeros(plan.slots, np.complex64), np.full(plan.slots, np.inf, np.float32)
+        symbols[: heard.size], noise_var[: heard.size] = heard, heard_var
+        packet = Packet(
             header=contents,
             start_sample=start,
-            end_sample=start + samples,
+            end_sample=start + waveform.packet_samples(plan.payload_symbols),
             symbols=symbols,
             noise_var=noise_var,
             signal=state.snr * state.noise,
@@ -175,6 +210,25 @@ class Receiver:
             cfo_hz=(cfo + state.cfo) * waveform.sample_rate_hz,
             sfo_ppm=-1e6 * state.drift,
         )
+        if self._observer is not None:
+            self._observer(Candidate(start, packet.cfo_hz, packet=packet, state=state, spectrum=spectrum))
+        return packet
+
+    def _report(self, start: int, cfo: float | None, reason: Reason) -> None:
+        """Tell the observer of a candidate that is no packet; the last packet, found again, is none."""
+        if self._observer is None or (reason is Reason.OVERLAP and start < self._packet_start + self._history):
+            return
+        cfo_hz = None if cfo is None else cfo * self.waveform.sample_rate_hz
+        self._observer(Candidate(start, cfo_hz, reason))
+
+    def _report_unconfirmed(
+        self, candidates: Int64[np.ndarray, "candidates"], located: list[sync.Found], offset: int
+    ) -> None:
+        starts = np.array([self._start(found) for found in located], np.int64)
+        nearest = np.abs(candidates[:, None] - starts).min(axis=1, initial=self._history)
+        lost = (nearest > sync.reach(self.waveform)[0]) & (candidates >= self._history)  # those before were told of
+        for candidate in candidates[lost].tolist():
+            self._report(candidate + offset, None, Reason.UNCONFIRMED)
 
 
 def _plan(contents: Header | None, waveform: Waveform) -> FramePlan | None:

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdr import ofdm
+from sdr import ofdm, sync
+from sdr.candidate import Candidate, Reason
 from sdr.errors import SdrError
+from sdr.framing import plan_frame
 from sdr.receive import ReceivedImage, Receiver
 from sdr.transmit import transmit
 from sdr.waveform import DEFAULT
@@ -135,11 +137,39 @@ def test_a_spoilt_header_is_counted_and_its_packet_erased() -> None:
     assert image.side == sent.side
 
 
-def test_a_packet_cut_off_at_the_end_is_rejected() -> None:
-    sent = passage(9, count=12_000, name="ideal")
-    receiver = Receiver(DEFAULT)
-    (image,) = receiver.push(sent.samples[: sent.transmission.samples.size - 600]) + receiver.flush()
+@pytest.mark.parametrize(("cut", "lost"), [(1, 0), (20, 1), (600, 3), (5000, 18)])
+def test_of_a_packet_cut_off_at_the_end_the_whole_symbols_stay(cut: int, lost: int) -> None:
+    sent = passage(9, count=2500, name="ideal", delay_samples=500.0)
+    plan = plan_frame(DEFAULT, 2500, len(sent.side), 4)
+    end = DEFAULT.packet_samples(plan.payload_symbols)
+    (image,) = receive(sent.samples[: 500 + end - cut])
+    heard = np.isfinite(image.noise_var)
+    assert 1 - heard.mean() == pytest.approx(lost / plan.payload_symbols, abs=0.03)
+    assert np.abs(image.symbols - sent.symbols)[heard].max() < 0.02 and not image.symbols[~heard].any()
+
+
+def test_a_packet_cut_off_before_its_payload_is_rejected() -> None:
+    sent = passage(9, count=12_000, name="ideal", delay_samples=500.0)
+    seen: list[Candidate] = []
+    receiver = Receiver(DEFAULT, observer=seen.append)
+    end = 500 + sent.transmission.packets[2].start_sample
+    (image,) = receiver.push(sent.samples[: end + DEFAULT.packet_samples(0) + 100]) + receiver.flush()
     assert (image.packets_received, image.packets_expected, receiver.packets_rejected) == (2, 3, 1)
+    reasons = [candidate.reason for candidate in seen if candidate.reason is not Reason.UNCONFIRMED]
+    assert reasons == [None, None, Reason.CUT]
+
+
+def test_after_missing_samples_the_rest_of_the_packet_is_erased_and_the_next_one_whole() -> None:
+    sent = passage(13, count=12_000, name="ideal", delay_samples=500.0)
+    samples = sent.samples.copy()
+    start = 500 + sent.transmission.packets[1].start_sample
+    samples[start + 5000 : start + 5100] = np.nan
+    (image,) = receive(samples)
+    heard = np.isfinite(image.noise_var)
+    rows = (5000 + sync.EARLY_SAMPLES - DEFAULT.packet_samples(0)) // DEFAULT.symbol_samples
+    plan = plan_frame(DEFAULT, 12_000, len(sent.side), 4)
+    assert 1 - heard.mean() == pytest.approx((1 - rows / plan.payload_symbols) / 3, abs=0.01)
+    assert np.abs(image.symbols - sent.symbols)[heard].max() < 0.02
 
 
 def test_bad_samples_are_counted_and_survived() -> None:
@@ -152,6 +182,46 @@ def test_bad_samples_are_counted_and_survived() -> None:
     (image,) = receiver.push(samples) + receiver.flush()
     assert receiver.bad_samples == 12
     assert image.side == sent.side and np.all(np.isfinite(image.symbols))
+
+
+def test_an_observer_is_told_of_every_packet_and_changes_nothing() -> None:
+    seen: list[Candidate] = []
+    receiver = Receiver(DEFAULT, observer=seen.append)
+    assert_same(receiver.push(STREAM) + receiver.flush(), EXPECTED)
+    packets = [candidate for candidate in seen if candidate.packet is not None]
+    assert len(packets) == sum(image.packets_received for image in EXPECTED)
+    for candidate in packets:
+        assert candidate.packet is not None and candidate.state is not None and candidate.spectrum is not None
+        assert candidate.reason is None and candidate.start_sample == candidate.packet.start_sample
+        assert len(candidate.spectrum) == len(candidate.state.phase)
+    assert [candidate.start_sample for candidate in packets] == sorted({c.start_sample for c in packets})
+
+
+def test_an_observer_is_told_why_candidates_are_no_packets() -> None:
+    sent = passage(8, count=20_000, delay_samples=1000.0, repetition=8, snr_db=20.0)
+    first, second, third = (1000 + sent.transmission.packets[index].start_sample for index in (0, 1, 2))
+    samples = sent.samples.copy()
+    header = slice(third + DEFAULT.preamble_samples, third + DEFAULT.packet_samples(0))
+    samples[header] = sent.samples[: header.stop - header.start] / 10
+    preamble = ofdm.grid(DEFAULT).preamble
+    samples[second + 5000 : second + 5000 + preamble.size] += 2 * preamble  # another sender on the same frequency
+    alone = passage(9, count=0, snr_db=20.0).samples[-4000:]
+    alone[:320] += preamble[:320]  # a short sequence and nothing after it
+    seen: list[Candidate] = []
+    receiver = Receiver(DEFAULT, observer=seen.append)
+    receiver.push(np.concatenate([samples, alone]).astype(np.complex64))
+    receiver.flush()
+    told = [(candidate.start_sample, candidate.reason) for candidate in seen]
+    for start, reason in (
+        (first, None),
+        (second, None),
+        (second + 5000, Reason.OVERLAP),
+        (third, Reason.HEADER),
+        (samples.size, Reason.UNCONFIRMED),
+    ):
+        assert [why for where, why in told if abs(where - start) <= 32] == [reason]
+    reasons = [reason for _, reason in told if reason is not Reason.UNCONFIRMED]  # noise, too, fires the detector
+    assert len(reasons) == len(sent.transmission.packets) + 1
 
 
 @pytest.mark.parametrize("offset_db", [5.0, 20.0])
