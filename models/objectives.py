@@ -1,5 +1,8 @@
 """What each training stage minimises: one module per stage, so that data-parallel training wraps it whole."""
 
+from dataclasses import dataclass
+from typing import cast
+
 import torch
 from diffusers import DDIMScheduler
 from jaxtyping import Float, Int64, UInt8
@@ -19,8 +22,8 @@ GROUP = 2  # positions per side of a rate-map group in training
 SYMBOLS_RANGE = (5.0, 150.0)  # mean symbols per position: CBR 1/150…1/5
 MSE_FLOOR = 3e-4  # the log loss stops rewarding what lies above about 35 dB
 LPIPS_FLOOR = 0.02
-LPIPS_WEIGHT = 1.5
 SIGMA_WEIGHT = 0.2
+PRIOR_WEIGHT = 1e-4
 ROI_LOSS_WEIGHT = 2.0  # an error inside the region of interest counts 1 + this
 ROI_SHARE = 0.3  # share of crops with a region of interest
 UNIFORM_SHARE = 0.3  # share of crops with a uniform rate in adaptive networks
@@ -124,86 +127,127 @@ def local_log_rms(error: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h4 w4"]
 
 
 class JsccObjective(nn.Module):
-    """Stage 1: log MSE over random SNR, rate, fading, loss and regions of interest; the prior learns beside it."""
+    """Log MSE over random SNR, rate, fading, loss and regions of interest; the prior learns beside it.
 
-    def __init__(self, network: JsccNetwork) -> None:
+    Args:
+        network: is trained.
+        lpips_weight: of log LPIPS-Squeeze beside log MSE. Reported metrics use LPIPS-Alex, which training never sees.
+    """
+
+    def __init__(self, network: JsccNetwork, lpips_weight: float = 0.0) -> None:
         super().__init__()
         self.network = network
+        self.lpips_weight = lpips_weight
+        self.perceptual = LPIPS("squeeze").eval().requires_grad_(False) if lpips_weight else None
 
     @property
-    def trained(self) -> JsccNetwork:
+    def trained(self) -> nn.Module:
         """What is checkpointed, averaged and exported."""
         return self.network
 
     def forward(self, crops: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> dict[str, Tensor]:
         """`loss` to minimise and parts of it for the log."""
-        network, image = self.network, crops.float() / 255
-        rows, columns = image.shape[-2] // 16, image.shape[-1] // 16
-        mask = random_masks(len(image), rows, columns, generator).to(image.device)
-        if network.prior is None:
-            mask = torch.zeros_like(mask)
-        counts = draw_counts(network, image, mask, generator)
-        state = channel.draw((len(image), network.symbol_limit, rows, columns), generator)
-        decoded = simulate(network, image, counts, mask, state, generator)
-        mse = weighted_mse(decoded.image, image, mask)
-        total = (mse + MSE_FLOOR).log().mean()
-        parts = {"log_mse": total.detach()}
-        if network.prior is not None:
-            with torch.no_grad():
-                linear = network.basis.analyse(image)
-            bits, hyper_bits = network.prior(linear, network.basis.log_scale, generator)
-            total = total + 1e-4 * (bits.mean() + hyper_bits)
-            parts["bits"] = (bits.mean() + hyper_bits).detach()
-        return {"loss": total, **parts}
+        image = crops.float() / 255
+        sent = _send(self.network, image, generator)
+        total, parts = _distortion(sent.base.image, image, sent.mask, self.perceptual, self.lpips_weight)
+        prior, prior_parts = _prior_loss(self.network, image, generator)
+        return {"loss": total + prior, **parts, **prior_parts}
 
 
 class DenoiserObjective(nn.Module):
-    """Stage 2: x0 of the residual at random noise levels, MSE and LPIPS-Squeeze, with the JSCC network frozen.
+    """Log MSE of the direct picture, and log MSE and log LPIPS-Squeeze of x0 predicted at random noise levels.
 
-    Reported metrics use LPIPS-Alex, which training never sees.
+    The JSCC network is trained along with the denoiser: what it sends and what it leaves out then also serves the
+    refined picture, while its own term keeps the direct picture good.
+
+    Args:
+        network, denoiser: both are trained.
+        scheduler: noise schedule.
+        lpips_weight: as for `JsccObjective`, of the refined picture.
     """
 
-    def __init__(self, network: JsccNetwork, denoiser: Denoiser, scheduler: DDIMScheduler) -> None:
+    def __init__(self, network: JsccNetwork, denoiser: Denoiser, scheduler: DDIMScheduler, lpips_weight: float) -> None:
         super().__init__()
-        self.network = network.eval().requires_grad_(False)
-        self.denoiser = denoiser
+        self.parts = nn.ModuleDict({"network": network, "denoiser": denoiser})
         self.levels = scheduler.alphas_cumprod
+        self.lpips_weight = lpips_weight
         self.perceptual = LPIPS("squeeze").eval().requires_grad_(False)
 
     @property
-    def trained(self) -> Denoiser:
+    def trained(self) -> nn.Module:
         """What is checkpointed, averaged and exported."""
-        return self.denoiser
+        return self.parts
 
     def forward(self, crops: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> dict[str, Tensor]:
         """`loss` to minimise and parts of it for the log."""
         image = crops.float() / 255
-        rows, columns = image.shape[-2] // 16, image.shape[-1] // 16
-        self.network.eval()
-        with torch.no_grad():
-            mask = random_masks(len(image), rows, columns, generator).to(image.device)
-            counts = draw_counts(self.network, image, mask, generator)
-            state = channel.draw((len(image), self.network.symbol_limit, rows, columns), generator)
-            base = simulate(self.network, image, counts, mask, state, generator)
-        log_sigma = self.denoiser.log_sigma(base)
-        sigma_error = (log_sigma - local_log_rms(image - base.image)).square().mean()
+        network, denoiser = cast(JsccNetwork, self.parts["network"]), cast(Denoiser, self.parts["denoiser"])
+        sent = _send(network, image, generator)
+        direct, direct_parts = _distortion(sent.base.image, image, sent.mask, None, 0.0)
+        base = sent.base
+        log_sigma = denoiser.log_sigma(base)
+        sigma_error = (log_sigma - local_log_rms(image - base.image.detach())).square().mean()
         log_sigma = log_sigma.detach()
         sigma = sigma_map(log_sigma)
         residual = (image - base.image) / sigma
         timestep = torch.randint(TRAIN_STEPS, (len(image),), generator=generator)
         # Few-step sampling spends most of its calls near pure noise, and the first always there.
-        timestep[torch.rand(len(image), generator=generator) < 0.4] = TRAIN_STEPS - 1
+        timestep[torch.rand(len(image), generator=generator) < 0.5] = TRAIN_STEPS - 1
         level = self.levels[timestep].to(image.device)
         amplitude = level[:, None, None, None].sqrt()
         noise = torch.randn(image.shape, generator=generator).to(image.device)
         noisy = amplitude * residual + (1 - amplitude.square()).sqrt() * noise
         fraction = timestep.to(image.device) / TRAIN_STEPS
-        rate = rate_map(counts).mean(dim=(1, 2, 3))
-        snr_db = state.snr_db.to(image.device)
-        estimate = predict(self.denoiser, noisy, level, fraction, base, log_sigma, snr_db, rate)
+        rate = rate_map(sent.counts).mean(dim=(1, 2, 3))
+        snr_db = sent.state.snr_db.to(image.device)
+        estimate = predict(denoiser, noisy, level, fraction, base, log_sigma, snr_db, rate)
         refined = base.image + sigma * estimate
-        log_mse = (weighted_mse(refined, image, mask) + MSE_FLOOR).log().mean()
-        lpips = self.perceptual(refined.clamp(0, 1), image)
-        loss = log_mse + LPIPS_WEIGHT * (lpips + LPIPS_FLOOR).log().mean()
-        parts = {"log_mse": log_mse.detach(), "lpips_squeeze": lpips.mean().detach(), "sigma": sigma_error.detach()}
-        return {"loss": loss + SIGMA_WEIGHT * sigma_error, **parts}
+        total, parts = _distortion(refined, image, sent.mask, self.perceptual, self.lpips_weight)
+        prior, prior_parts = _prior_loss(network, image, generator)
+        loss = total + direct + SIGMA_WEIGHT * sigma_error + prior
+        parts |= {"direct_log_mse": direct_parts["log_mse"], "sigma": sigma_error.detach(), **prior_parts}
+        return {"loss": loss, **parts}
+
+
+@dataclass
+class _Sent:
+    """A batch sent through the symbol channel, and under which conditions."""
+
+    base: Decoded
+    counts: Int64[Tensor, "b h16 w16"]
+    mask: Float[Tensor, "b 1 h16 w16"]
+    state: channel.ChannelState
+
+
+def _send(network: JsccNetwork, image: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> _Sent:
+    rows, columns = image.shape[-2] // 16, image.shape[-1] // 16
+    mask = random_masks(len(image), rows, columns, generator).to(image.device)
+    if network.prior is None:
+        mask = torch.zeros_like(mask)
+    counts = draw_counts(network, image, mask, generator)
+    state = channel.draw((len(image), network.symbol_limit, rows, columns), generator)
+    return _Sent(simulate(network, image, counts, mask, state, generator), counts, mask, state)
+
+
+def _distortion(
+    result: Tensor, image: Tensor, mask: Float[Tensor, "b 1 h w"], perceptual: LPIPS | None, lpips_weight: float
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    total = (weighted_mse(result, image, mask) + MSE_FLOOR).log().mean()
+    parts = {"log_mse": total.detach()}
+    if perceptual is not None:
+        lpips = perceptual(result.clamp(0, 1), image)
+        total = total + lpips_weight * (lpips + LPIPS_FLOOR).log().mean()
+        parts["lpips_squeeze"] = lpips.mean().detach()
+    return total, parts
+
+
+def _prior_loss(
+    network: JsccNetwork, image: Float[Tensor, "b 3 h w"], generator: torch.Generator
+) -> tuple[Tensor | float, dict[str, Tensor]]:
+    if network.prior is None:
+        return 0.0, {}
+    with torch.no_grad():
+        linear = network.basis.analyse(image)
+    bits, hyper_bits = network.prior(linear, network.basis.log_scale, generator)
+    mean = bits.mean() + hyper_bits
+    return PRIOR_WEIGHT * mean, {"bits": mean.detach()}

@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from diffusers import ModelMixin
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -42,9 +41,10 @@ class TrainConfig:
 
     Attributes:
         name: of the codec that comes out.
-        stage: "jscc" (network from scratch) or "denoiser" (on top of the frozen network in `network`).
+        stage: "jscc" (the network alone) or "denoiser" (a denoiser from scratch, and the network of `network` with it).
         model: arguments of `JsccNetwork` or `Denoiser`.
-        network: codec folder with the trained JSCC network, for the denoiser stage.
+        network: codec folder with the JSCC network to begin with; the jscc stage begins from scratch without.
+        lpips_weight: of the perceptual loss beside the MSE.
         batch, crop, steps: crops per step over all processes, their side in pixels, optimiser steps.
         learning_rate: peak of the cosine schedule after 200 steps of warm-up.
         ema: decay of the averaged weights, which are what is validated and exported.
@@ -61,6 +61,7 @@ class TrainConfig:
     crop: int = 128
     steps: int = 10_000
     learning_rate: float = 7e-4
+    lpips_weight: float = 0.0
     ema: float = 0.999
     seed: int = 0
     default_steps: int = 0
@@ -94,7 +95,10 @@ def load_config(path: Path) -> TrainConfig:
     for key in ("batch", "crop", "steps", "validate_every", "validation_pictures", "checkpoint_every"):
         if key in values and (not isinstance(values[key], int) or values[key] < 1):
             raise ModelError(f"{path}: {key} must be a positive whole number, not {values[key]!r}")
-    for key, kind in (("learning_rate", float), ("ema", float), ("seed", int), ("default_steps", int)):
+    for key, kind in (
+        *(("learning_rate", float), ("ema", float), ("lpips_weight", float)),
+        *(("seed", int), ("default_steps", int)),
+    ):
         if key in values and (not isinstance(values[key], kind) or values[key] < 0):
             example = "5.0e-4 (with the point: YAML reads 5e-4 as text)" if kind is float else "1"
             raise ModelError(f"{path}: {key} must be a number like {example}, not {values[key]!r}")
@@ -135,20 +139,28 @@ def _has_fast_bf16() -> bool:
     return any(getattr(torch.cpu, flag, bool)() for flag in flags)
 
 
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in module.state_dict().items()}
+
+
 def _build(config: TrainConfig, batches: CropBatches) -> JsccObjective | DenoiserObjective:
     torch.manual_seed(config.seed)  # initial weights only; everything after takes explicit generators
+    start = JsccCodec.from_pretrained(config.network).network.requires_grad_(True) if config.network else None
     if config.stage == "jscc":
         network = JsccNetwork(**config.model)
-        network.initialise(_pca_blocks(batches))
-        return JsccObjective(network)
-    network = JsccCodec.from_pretrained(str(config.network)).network
+        if start is None:
+            network.initialise(_pca_blocks(batches))
+        elif _shapes(start) != _shapes(network):
+            raise ModelError(f"the network in {config.network} has another shape than model asks for")
+        return JsccObjective(start or network, config.lpips_weight)
+    assert start is not None, "load_config sees to it"
     denoiser = Denoiser(**config.model)
-    if denoiser.config.features != network.config.widths[0]:
+    if denoiser.config.features != start.config.widths[0]:
         raise ModelError(
             f"the denoiser's features ({denoiser.config.features}) must be the first of the widths "
-            f"{network.config.widths} of the network in {config.network}"
+            f"{start.config.widths} of the network in {config.network}"
         )
-    return DenoiserObjective(network, denoiser, make_scheduler())
+    return DenoiserObjective(start, denoiser, make_scheduler(), config.lpips_weight)
 
 
 class Trainer:
@@ -224,18 +236,22 @@ class Trainer:
                 self.averaged[name].lerp_(value.float(), 1 - decay)
         return {name: value.item() for name, value in losses.items()}
 
-    def _trained_copy(self) -> ModelMixin:
-        model = type(self.objective.trained)(**dict(self.objective.trained.config))
+    def _averaged_copy(self) -> tuple[JsccNetwork, Denoiser | None]:
+        model = copy.deepcopy(self.objective.trained)
         model.load_state_dict(self.averaged)
-        return model.to(self.accelerator.device).eval()
+        model.eval()
+        if isinstance(model, nn.ModuleDict):
+            return cast(JsccNetwork, model["network"]), cast(Denoiser, model["denoiser"])
+        return cast(JsccNetwork, model), None
 
     def _validate(self) -> dict[str, float]:
-        model = self._trained_copy()
+        network, denoiser = self._averaged_copy()
         with self.accelerator.autocast():
-            if isinstance(model, Denoiser):
-                steps = max(1, self.config.default_steps)
-                return validate(self.objective.network, model, self.validation, steps)
-            return validate(model, None, self.validation)
+            results = validate(network, None, self.validation)
+            if denoiser is not None:
+                refined = validate(network, denoiser, self.validation, max(1, self.config.default_steps))
+                results = {f"direct_{name}": value for name, value in results.items()} | refined
+        return results
 
     def _log(self, record: dict[str, Any]) -> None:
         with (self.out / "log.jsonl").open("a") as handle:
@@ -243,11 +259,7 @@ class Trainer:
 
     def export(self, folder: Path) -> None:
         """Writes a codec folder with the averaged weights (fp16 safetensors) for `JsccCodec.from_pretrained`."""
-        model = self._trained_copy()
-        if isinstance(model, Denoiser):
-            codec = JsccCodec(Card("", 0, {}), copy.deepcopy(self.objective.network), model)
-        else:
-            codec = JsccCodec(Card("", 0, {}), model, None)
+        codec = JsccCodec(Card("", 0, {}), *self._averaged_copy())
         codec.save(folder, self.config.name, self.config.default_steps)
 
     def _save(self) -> None:
@@ -276,7 +288,7 @@ class Trainer:
             raise ModelError(
                 f"{self.out}: its checkpoint is damaged ({reason}); remove the folder to begin anew"
             ) from error
-        if state["config"] != json.loads(json.dumps(asdict(self.config))):
+        if asdict(TrainConfig("", "")) | state["config"] != json.loads(json.dumps(asdict(self.config))):
             raise ModelError(f"{self.out}: holds a run of another configuration; choose another --out or remove it")
         self.step, self.seconds = state["step"], state["seconds"]
         model: dict[str, Tensor] = {}

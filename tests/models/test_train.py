@@ -5,7 +5,7 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -156,21 +156,25 @@ def test_deepjscc_trains_without_a_prior(pictures: Path, tmp_path: Path) -> None
     assert not any(".prior." in name for name in checkpoint(tmp_path / "run"))
 
 
-def test_denoiser_stage_leaves_the_network_alone(pictures: Path, whole: tuple[Path, Losses], tmp_path: Path) -> None:
+def test_denoiser_stage_trains_both_networks(pictures: Path, whole: tuple[Path, Losses], tmp_path: Path) -> None:
     if reason := lpips_unavailable("squeeze"):
         missing(reason)
     network = whole[0] / "model"
     model = {"widths": list(WIDTHS), "features": WIDTHS[0], "condition": 16}
     changes = {"stage": "denoiser", "network": str(network), "model": model, "steps": 4, "default_steps": 3}
+    changes |= {"lpips_weight": 1.5}
     config = write_config(tmp_path / "config.yaml", **changes)
-    run(config, pictures, tmp_path / "whole")
+    losses = run(config, pictures, tmp_path / "whole")
+    assert {"log_mse", "direct_log_mse", "lpips_squeeze", "sigma", "bits"} < losses[-1].keys()
     run(config, pictures, tmp_path / "halves", stop_at=2)
     run(config, pictures, tmp_path / "halves")
     expected, found = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "halves")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     before = load_file(next((network / "jscc").glob("*.safetensors")))
     after = load_file(next((tmp_path / "whole" / "model" / "jscc").glob("*.safetensors")))
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"analysis.stem.weight", "encoder.head.weight", "synthesis.output.weight"} < moved
     codec = JsccCodec.from_pretrained(tmp_path / "whole" / "model")
     assert codec.denoiser is not None
     assert codec.card.default_steps == 3
@@ -178,6 +182,29 @@ def test_denoiser_stage_leaves_the_network_alone(pictures: Path, whole: tuple[Pa
     write_config(tmp_path / "wrong.yaml", **changes | {"model": model | {"features": 24}})
     with pytest.raises(ModelError, match=r"features \(24\)"):
         run(tmp_path / "wrong.yaml", pictures, tmp_path / "wrong")
+
+
+def test_a_network_is_trained_on_from_another_run(pictures: Path, whole: tuple[Path, Losses], tmp_path: Path) -> None:
+    if reason := lpips_unavailable("squeeze"):
+        missing(reason)
+    start = {"network": str(whole[0] / "model"), "steps": 1, "learning_rate": 1e-12, "lpips_weight": 1.0}
+    losses = run(write_config(tmp_path / "config.yaml", **start), pictures, tmp_path / "run")
+    assert "lpips_squeeze" in losses[0]
+    before = load_file(next((whole[0] / "model" / "jscc").glob("*.safetensors")))
+    now = checkpoint(tmp_path / "run")
+    assert all(torch.allclose(now[f"model.{name}"], value.float(), atol=1e-6) for name, value in before.items())
+    write_config(tmp_path / "wrong.yaml", **start | {"model": MODEL | {"encoder_depth": 2}})
+    with pytest.raises(ModelError, match="another shape"):
+        run(tmp_path / "wrong.yaml", pictures, tmp_path / "wrong")
+
+
+def test_a_checkpoint_made_before_a_key_existed_is_resumed(pictures: Path, tmp_path: Path) -> None:
+    config, out = write_config(tmp_path / "config.yaml"), tmp_path / "run"
+    run(config, pictures, out, stop_at=1)
+    state = json.loads((out / "checkpoint.json").read_text())
+    del state["config"]["lpips_weight"]
+    (out / "checkpoint.json").write_text(json.dumps(state))
+    assert run(config, pictures, out, stop_at=2)[0]["step"] == 2
 
 
 def test_folder_of_another_configuration_is_refused(pictures: Path, tmp_path: Path) -> None:
@@ -309,7 +336,9 @@ def test_trains_in_float32_on_processors_without_bf16(
     trainer = Trainer(config, [pictures / "train"], [pictures / "val"], tmp_path / "run")
     assert trainer.accelerator.mixed_precision == "no"
     dtypes: list[torch.dtype] = []
-    trainer.objective.trained.encoder.entry.register_forward_hook(lambda m, i, result: dtypes.append(result.dtype))
+    cast(JsccNetwork, trainer.objective.trained).encoder.entry.register_forward_hook(
+        lambda m, i, result: dtypes.append(result.dtype)
+    )
     trainer.run(lambda *_: None, stop_at=1)
     assert dtypes == [torch.float32]
     AcceleratorState._reset_state(reset_partial_state=True)
