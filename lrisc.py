@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from models.pipeline import JsccCodec
+    from sdr.channel import Channel
     from sdr.waveform import Waveform
 
 app = typer.Typer(
@@ -57,14 +58,22 @@ Link = Annotated[
 @app.command(epilog="Example: lrisc loopback photo.jpg --snr-db 5 --cbr 1/24 --channel multipath --cfo-hz 12000")
 def loopback(
     photo: Annotated[Path | None, typer.Argument(help="Picture to send; without it, one of scikit-image's.")] = None,
-    snr_db: Annotated[float, typer.Option(help="Es/N0 per data subcarrier, dB; −10…40.")] = 10.0,
+    snr_db: Annotated[
+        float | None, typer.Option(help="Es/N0 per data subcarrier, dB; −10…40.", show_default="10")
+    ] = None,
     cbr: Cbr = "1/12",
     roi: Roi = None,
     steps: Steps = None,
-    channel: Annotated[str, typer.Option(help="awgn, rayleigh, multipath or ideal.")] = "awgn",
-    cfo_hz: Annotated[float, typer.Option(help="Carrier frequency offset, Hz.")] = 0.0,
-    sfo_ppm: Annotated[float, typer.Option(help="Sample clock offset, ppm.")] = 0.0,
-    loss: Annotated[float, typer.Option(help="Fraction of packets lost.")] = 0.0,
+    channel: Annotated[
+        str,
+        typer.Option(
+            help="awgn, rayleigh, multipath, four-tap, tdl-a, tdl-b, tdl-c, ideal, or conditions as YAML, like "
+            "configs/channel_lab.yaml; the four options beside it go before the file's."
+        ),
+    ] = "awgn",
+    cfo_hz: Annotated[float | None, typer.Option(help="Carrier frequency offset, Hz.", show_default="0")] = None,
+    sfo_ppm: Annotated[float | None, typer.Option(help="Sample clock offset, ppm.", show_default="0")] = None,
+    loss: Annotated[float | None, typer.Option(help="Fraction of packets lost.", show_default="0")] = None,
     seed: Seed = 0,
     model: Model = "lrisc",
     link: Link = None,
@@ -75,34 +84,32 @@ def loopback(
 
     Writes received.png, deepjscc.png, digital.png, comparison.png and report.json.
     """
-    ratio = parse_cbr(cbr)
+    ratio, conditions = parse_cbr(cbr), _conditions(channel, snr_db=snr_db, cfo_hz=cfo_hz, sfo_ppm=sfo_ppm, loss=loss)
     _prepare_folder(out)
     with _working("load models") as stage:
         from calibration.compare import compare, loopback_report
         from calibration.report import comparison_sheet
-        from flowgraphs.link import Air
         from models.image import default_photo, load_image, save_image
 
         image, name = (load_image(photo), str(photo)) if photo is not None else default_photo()
         mask = _region(roi, image)
         waveform = _waveform(link)
         lrisc, deepjscc = _codec(model), _codec("deepjscc")
-        air = Air(channel, snr_db, cfo_hz, sfo_ppm, loss)
         result = compare(
-            lrisc, deepjscc, image, waveform, air, cbr=ratio, mask=mask, steps=steps, seed=seed, stage=stage
+            lrisc, deepjscc, image, waveform, conditions, cbr=ratio, mask=mask, steps=steps, seed=seed, stage=stage
         )
         stage("write pictures")
         for method, file in (("lrisc", "received"), ("deepjscc", "deepjscc"), ("digital", "digital")):
             picture = result.pictures[method]
             if picture is not None:
                 save_image(out / f"{file}.png", picture)
-        report = loopback_report(result, lrisc, image, name, air)
-        save_image(out / "comparison.png", comparison_sheet(result, image, mask, air, ratio))
+        report = loopback_report(result, lrisc, image, name, conditions)
+        save_image(out / "comparison.png", comparison_sheet(result, image, mask, conditions, ratio))
         _write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     if as_json:
         print(json.dumps(report))
         return
-    table = Table(title=f"{name}: {channel}, SNR {snr_db:g} dB, CBR {cbr}")
+    table = Table(title=f"{name}: {channel}, SNR {conditions.snr_db:g} dB, CBR {cbr}")
     for heading in ("", "PSNR dB", "MS-SSIM", "LPIPS"):
         table.add_column(heading, justify="right")
     for method, values in report["quality"].items():
@@ -328,6 +335,16 @@ def _waveform(link: Path | None) -> "Waveform":
     from sdr.waveform import DEFAULT, load_waveform
 
     return DEFAULT if link is None else load_waveform(link)
+
+
+def _conditions(channel: str, **given: float | None) -> "Channel":
+    """The channel of that name or file, with the numbers that were given on the command line."""
+    from dataclasses import replace
+
+    from sdr.channel import parse_channel
+
+    numbers: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(parse_channel(channel), **numbers)
 
 
 def _region(roi: str | None, image: "np.ndarray") -> "np.ndarray | None":

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any
@@ -27,12 +27,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from calibration.compare import METHODS, compare, quality_json
-from flowgraphs.link import Air
 from models.codec import parse_cbr
 from models.errors import ModelError
 from models.image import load_image
 from models.pipeline import JsccCodec
 from models.weights import verify
+from sdr.channel import parse_channel
+from sdr.errors import SdrError
 from sdr.waveform import DEFAULT
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -63,10 +64,10 @@ def _load(models: tuple[str, str], threads: int) -> None:
 def measure(point: Point, thumbnails: Path) -> dict[str, Any]:
     """Row of results of one point; saves a small copy of the received picture under `thumbnails`."""
     image = load_image(point.picture)
-    air = Air(point.channel, point.snr_db)
+    channel = replace(parse_channel(point.channel), snr_db=point.snr_db)
     ratio = parse_cbr(point.cbr)
     result = compare(
-        _codecs["lrisc"], _codecs["deepjscc"], image, DEFAULT, air, cbr=ratio, steps=point.steps, seed=point.seed
+        _codecs["lrisc"], _codecs["deepjscc"], image, DEFAULT, channel, cbr=ratio, steps=point.steps, seed=point.seed
     )
     received = result.pictures["lrisc"]
     if received is not None:
@@ -137,7 +138,9 @@ def main(
     snr_db: Annotated[list[float], typer.Option(help="May be repeated.")] = [10.0],  # noqa: B006 - typer copies it
     cbr: Annotated[list[str], typer.Option(help="May be repeated.")] = ["1/12"],  # noqa: B006
     steps: Annotated[list[int], typer.Option(help="Denoising steps instead of the default; may be repeated.")] = [],  # noqa: B006
-    channel: Annotated[str, typer.Option(help="Software channel.")] = "awgn",
+    channel: Annotated[
+        str, typer.Option(help="Software channel: a name, or a YAML file like configs/channel_lab.yaml.")
+    ] = "awgn",
     model: Annotated[str, typer.Option(help="LRISC weights.")] = "lrisc",
     baseline: Annotated[str, typer.Option(help="DeepJSCC weights.")] = "deepjscc",
     seed: Annotated[int, typer.Option(help="Of channel and diffusion.")] = 0,
@@ -148,6 +151,10 @@ def main(
     files = sorted(path for path in pictures.iterdir() if path.suffix.lower() in SUFFIXES) if pictures.is_dir() else []
     if not files:
         raise SystemExit(f"{pictures}: no pictures found ({', '.join(sorted(SUFFIXES))})")
+    try:
+        conditions = parse_channel(channel)
+    except SdrError as error:
+        raise SystemExit(str(error)) from error
     counts: list[int | None] = [*steps] or [None]
     points = [
         Point(file, snr, ratio, count, channel, seed)
@@ -181,6 +188,7 @@ def main(
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "workers": workers,
+        "channel": asdict(conditions),
         "means": cells,
         "failed": failed,
         "pictures": rows,

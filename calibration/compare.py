@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from flowgraphs.errors import LinkError
-from flowgraphs.link import Air, Passage, decode, loopback
+from flowgraphs.link import Passage, decode, loopback
 from models.digital import DigitalResult, digital_reference
 from models.metrics import Quality, quality
 from models.pipeline import JsccCodec
+from sdr.channel import Channel
 from sdr.waveform import Waveform
 
 METHODS = ("lrisc", "direct", "deepjscc", "digital")
@@ -38,7 +39,7 @@ def compare(
     deepjscc: JsccCodec,
     image: UInt8[np.ndarray, "h w 3"],
     waveform: Waveform,
-    air: Air,
+    channel: Channel,
     *,
     cbr: float,
     mask: Float32[np.ndarray, "h w"] | None = None,
@@ -56,7 +57,7 @@ def compare(
         LinkError: LRISC's picture did not come through.
     """
     stage("LRISC: encode, transmit, receive")
-    passage = loopback(lrisc, image, waveform, air, cbr=cbr, mask=mask, seed=seed)
+    passage = loopback(lrisc, image, waveform, channel, cbr=cbr, mask=mask, seed=seed)
     pictures: dict[str, UInt8[np.ndarray, "h w 3"] | None] = {}
     stage("LRISC: decode")
     begun = time.perf_counter()
@@ -65,12 +66,12 @@ def compare(
     pictures["direct"] = decode(lrisc, passage.received, steps=0)
     stage("DeepJSCC")
     try:
-        other = loopback(deepjscc, image, waveform, air, cbr=cbr, seed=seed)
+        other = loopback(deepjscc, image, waveform, channel, cbr=cbr, seed=seed)
         pictures["deepjscc"] = decode(deepjscc, other.received)
     except LinkError:  # heard, but not whole enough to decode
         pictures["deepjscc"] = None
     stage("digital baseline")
-    digital = digital_reference(image, cbr, air.snr_db)
+    digital = digital_reference(image, cbr, channel.snr_db)
     pictures["digital"] = digital.image
     stage("metrics")
     qualities = {name: quality(image, picture) if picture is not None else None for name, picture in pictures.items()}
@@ -100,16 +101,17 @@ def identity(image: UInt8[np.ndarray, "h w 3"], path: str, codec: JsccCodec) -> 
 
 
 def loopback_report(
-    result: Comparison, codec: JsccCodec, image: UInt8[np.ndarray, "h w 3"], path: str, air: Air
+    result: Comparison, codec: JsccCodec, image: UInt8[np.ndarray, "h w 3"], path: str, channel: Channel
 ) -> dict[str, Any]:
     """All numbers of a comparison, for JSON."""
     received, transmission = result.passage.received, result.passage.sent.transmission
     return {
         **identity(image, path, codec),
         **result.passage.sent.budget(),
-        "snr_db_true": air.snr_db,
+        "channel": asdict(channel),
+        "snr_db_true": channel.snr_db,
         "snr_db_estimated": received.snr_db,
-        "cfo_hz_true": air.cfo_hz,
+        "cfo_hz_true": channel.cfo_hz,
         "cfo_hz_estimated": received.cfo_hz,
         "sfo_ppm_estimated": received.sfo_ppm,
         "packets_sent": len(transmission.packets),

@@ -7,8 +7,8 @@ from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from calibration.compare import Comparison
-from flowgraphs.link import Air
 from models.metrics import Quality
+from sdr.channel import Channel
 
 _MARGIN = 12
 _CAPTION_LINES = 2
@@ -75,7 +75,7 @@ def comparison_sheet(
     result: Comparison,
     image: UInt8[np.ndarray, "h w 3"],
     mask: Float32[np.ndarray, "h w"] | None,
-    air: Air,
+    channel: Channel,
     cbr: float,
 ) -> UInt8[np.ndarray, "rows columns 3"]:
     """Original, LRISC's picture and both baselines, with what they measured."""
@@ -85,7 +85,7 @@ def comparison_sheet(
     for method, title in titles.items():
         roi = mask if method == "lrisc" else None
         panels.append(Panel(result.pictures[method], title, describe(result.quality[method]), roi))
-    return sheet(panels, f"{air.channel}, SNR {air.snr_db:g} dB, CBR {cbr:.4f} (1/{1 / cbr:.3g})")
+    return sheet(panels, f"{channel.fading}, SNR {channel.snr_db:g} dB, CBR {cbr:.4f} (1/{1 / cbr:.3g})")
 
 
 def _outline(picture: UInt8[np.ndarray, "h w 3"], roi: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -13,22 +13,12 @@ from jaxtyping import Complex64, Float32, UInt8
 
 from flowgraphs.errors import LinkError
 from models.codec import Codec, Encoded
+from sdr.channel import Channel
 from sdr.framing import side_repetition, side_symbols
 from sdr.impairments import apply_channel, draw_channel
 from sdr.receive import ReceivedImage, Receiver
 from sdr.transmit import Transmission, transmit
 from sdr.waveform import Waveform
-
-
-@dataclass(frozen=True)
-class Air:
-    """Conditions of the software channel; see `sdr.impairments.draw_channel` for names, units and ranges."""
-
-    channel: str = "awgn"
-    snr_db: float = 10.0
-    cfo_hz: float = 0.0
-    sfo_ppm: float = 0.0
-    loss: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,23 +109,14 @@ def modulate(
 
 
 def through_air(
-    transmission: Transmission, waveform: Waveform, air: Air, rng: np.random.Generator
+    transmission: Transmission, waveform: Waveform, channel: Channel, rng: np.random.Generator
 ) -> Complex64[np.ndarray, "n"]:
     """What a receiver hears of a transmission.
 
     Raises:
         SdrError: conditions out of range.
     """
-    realisation = draw_channel(
-        air.channel,
-        waveform,
-        len(transmission.packets),
-        rng,
-        snr_db=air.snr_db,
-        cfo_hz=air.cfo_hz,
-        sfo_ppm=air.sfo_ppm,
-        loss=air.loss,
-    )
+    realisation = draw_channel(channel, waveform, len(transmission.packets), rng)
     return apply_channel(transmission.samples, transmission.packets, realisation)
 
 
@@ -180,7 +161,7 @@ def loopback(
     codec: Codec,
     image: UInt8[np.ndarray, "h w 3"],
     waveform: Waveform,
-    air: Air,
+    channel: Channel,
     *,
     cbr: float,
     snr_hint_db: float | None = None,
@@ -196,7 +177,7 @@ def loopback(
         ModelError, SdrError: bad input, see `send` and `through_air`.
         LinkError: the receiver found no image.
     """
-    hint = air.snr_db if snr_hint_db is None else snr_hint_db
+    hint = channel.snr_db if snr_hint_db is None else snr_hint_db
     rng = np.random.default_rng(seed)
     clock = [time.perf_counter()]
     encoded = encode(codec, image, cbr=cbr, snr_hint_db=hint, mask=mask)
@@ -204,14 +185,14 @@ def loopback(
     session = int(rng.integers(1 << 16))
     sent = modulate(encoded, image.size, waveform, snr_hint_db=hint, session=session, image_id=0)
     clock.append(time.perf_counter())
-    samples = through_air(sent.transmission, waveform, air, rng)
+    samples = through_air(sent.transmission, waveform, channel, rng)
     clock.append(time.perf_counter())
     receiver = Receiver(waveform)
     images = [found for found in listen([samples], receiver) if found.session == session]
     clock.append(time.perf_counter())
     if not images:
         raise LinkError(
-            f"no packet was recognised at {air.snr_db:g} dB SNR on channel {air.channel!r} "
+            f"no packet was recognised at {channel.snr_db:g} dB SNR on channel {channel.fading!r} "
             f"({receiver.packets_rejected} rejected): raise --snr-db or lower --loss"
         )
     stages = ("encode", "transmit", "channel", "receive")

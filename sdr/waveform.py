@@ -1,12 +1,11 @@
 """The air interface as data: one frozen dataclass, one YAML file per variant."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from sdr.errors import SdrError
+from sdr.settings import read_settings
 
 
 @dataclass(frozen=True)
@@ -108,30 +107,10 @@ class Waveform:
 
 DEFAULT = Waveform()
 
-_TYPES = {"str": str, "float": float, "int": int}
-
 
 def load_waveform(path: Path) -> Waveform:
     """Read a waveform from a YAML file of the fields of `Waveform`; absent ones keep their defaults.
 
     Raises SdrError for a file that cannot be read, an unknown key, a value of a wrong type or range.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SdrError(f"cannot read waveform {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SdrError(f"waveform {path} is not valid YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict):
-        raise SdrError(f"waveform {path} must be a mapping of keys to values")
-    kinds = {field.name: _TYPES[str(getattr(field.type, "__name__", field.type))] for field in fields(Waveform)}
-    if unknown := [str(key) for key in content if key not in kinds]:
-        raise SdrError(f"waveform {path}: unknown key {', '.join(unknown)}; known are {', '.join(kinds)}")
-    values = {}
-    for key, value in content.items():
-        kind = kinds[key]
-        accepted = (int, float) if kind is float else kind
-        if isinstance(value, bool) or not isinstance(value, accepted):
-            raise SdrError(f"waveform {path}: {key} must be {kind.__name__}, got {value!r}")
-        values[key] = kind(value)
-    return Waveform(**values)
+    return Waveform(**read_settings(path, Waveform, "waveform"))

@@ -146,7 +146,7 @@ def test_help_has_an_example(run: Run, command: str) -> None:
         (("--cbr", "0"), ("CBR",)),
         (("--cbr", "1/0"), ("CBR",)),
         (("--cbr", "many"), ("CBR", "many")),
-        (("--snr-db", "99"), ("SNR", "40")),
+        (("--snr-db", "99"), ("snr_db", "40")),
         (("--snr-db", "loud"), ("--snr-db", "number")),
         (("--channel", "water"), ("water", "awgn")),
         (("--loss", "2"), ("loss",)),

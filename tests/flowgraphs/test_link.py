@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from flowgraphs.errors import LinkError
-from flowgraphs.link import Air, decode, loopback
+from flowgraphs.link import decode, loopback
 from models.codec import Encoded
+from sdr.channel import Channel
 from sdr.framing import side_repetition, side_symbols
 from sdr.waveform import DEFAULT
 
@@ -60,7 +61,7 @@ IMAGE = np.zeros((200, 300, 3), np.uint8)
 def test_symbol_error_is_the_channel_noise_and_is_reported() -> None:
     codec = Echo()
     for snr_db in (0.0, 10.0, 20.0):
-        passage = loopback(codec, IMAGE, DEFAULT, Air("awgn", snr_db, cfo_hz=7000.0), cbr=1 / 12, seed=3)
+        passage = loopback(codec, IMAGE, DEFAULT, Channel("awgn", snr_db, cfo_hz=7000.0), cbr=1 / 12, seed=3)
         decode(codec, passage.received)
         measured = np.mean(np.abs(codec.error) ** 2)
         assert 10 * np.log10(measured) == pytest.approx(-snr_db, abs=1.0)
@@ -70,12 +71,12 @@ def test_symbol_error_is_the_channel_noise_and_is_reported() -> None:
 
 def test_an_ideal_channel_returns_the_symbols() -> None:
     codec = Echo()
-    decode(codec, loopback(codec, IMAGE, DEFAULT, Air("ideal"), cbr=1 / 12).received)
+    decode(codec, loopback(codec, IMAGE, DEFAULT, Channel("ideal"), cbr=1 / 12).received)
     assert np.mean(np.abs(codec.error) ** 2) < 1e-4
 
 
 def test_bandwidth_ratios_count_what_they_say() -> None:
-    passage = loopback(Echo(), IMAGE, DEFAULT, Air("awgn", 5.0), cbr=1 / 24)
+    passage = loopback(Echo(), IMAGE, DEFAULT, Channel("awgn", 5.0), cbr=1 / 24)
     sent = passage.sent
     side = side_symbols(len(sent.encoded.side), side_repetition(5.0))
     assert sent.cbr_payload * IMAGE.size == pytest.approx(len(sent.encoded.symbols))
@@ -87,7 +88,7 @@ def test_bandwidth_ratios_count_what_they_say() -> None:
 
 def test_lost_packets_become_erasures_and_the_rest_stays_in_place() -> None:
     codec = Echo()
-    passage = loopback(codec, IMAGE, DEFAULT, Air("awgn", 20.0, loss=0.25), cbr=1 / 6, seed=1)
+    passage = loopback(codec, IMAGE, DEFAULT, Channel("awgn", 20.0, loss=0.25), cbr=1 / 6, seed=1)
     decode(codec, passage.received)
     erased = np.isinf(codec.noise_var)
     lost = 1 - passage.received.packets_received / passage.received.packets_expected
@@ -96,12 +97,12 @@ def test_lost_packets_become_erasures_and_the_rest_stays_in_place() -> None:
 
 
 def test_the_channel_is_the_same_for_every_codec_of_a_seed() -> None:
-    first, second = (loopback(Echo(), IMAGE, DEFAULT, Air("rayleigh", 15.0), cbr=1 / 12, seed=8) for _ in range(2))
+    first, second = (loopback(Echo(), IMAGE, DEFAULT, Channel("rayleigh", 15.0), cbr=1 / 12, seed=8) for _ in range(2))
     assert np.array_equal(first.received.symbols, second.received.symbols)
-    other = loopback(Echo(), IMAGE, DEFAULT, Air("rayleigh", 15.0), cbr=1 / 12, seed=9)
+    other = loopback(Echo(), IMAGE, DEFAULT, Channel("rayleigh", 15.0), cbr=1 / 12, seed=9)
     assert not np.array_equal(first.received.noise_var, other.received.noise_var)
 
 
 def test_silence_is_a_link_error() -> None:
     with pytest.raises(LinkError, match="no packet"):
-        loopback(Echo(), IMAGE, DEFAULT, Air("awgn", 10.0, loss=1.0), cbr=1 / 12)
+        loopback(Echo(), IMAGE, DEFAULT, Channel("awgn", 10.0, loss=1.0), cbr=1 / 12)

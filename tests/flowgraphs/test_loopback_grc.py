@@ -20,6 +20,7 @@ from models.image import load_image, save_image
 from models.network import JsccNetwork
 from models.pipeline import JsccCodec
 from models.weights import Card
+from sdr.channel import Channel
 from sdr.errors import SdrError
 from sdr.framing import side_repetition
 from sdr.impairments import noise_variance
@@ -74,7 +75,7 @@ def commands(words: list[object]) -> None:
 @pytest.fixture(scope="module")
 def passage(codec: JsccCodec, photo: UInt8[np.ndarray, "h w 3"]) -> link.Passage:
     """The picture through the link without GNU Radio."""
-    return link.loopback(codec, photo, DEFAULT, link.Air("ideal"), cbr=1 / 12, snr_hint_db=HINT_DB, seed=SEED)
+    return link.loopback(codec, photo, DEFAULT, Channel("ideal"), cbr=1 / 12, snr_hint_db=HINT_DB, seed=SEED)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_commands_encode_before_and_decode_after_it(
     assert done.returncode == 0, done.stderr
     commands(["decode", tmp_path / "received.npz", tmp_path / "received.png", *model])
     codec = JsccCodec.from_pretrained(tmp_path / "model")
-    expected = link.loopback(codec, photo, DEFAULT, link.Air("ideal"), cbr=1 / 12, seed=SEED)
+    expected = link.loopback(codec, photo, DEFAULT, Channel("ideal"), cbr=1 / 12, seed=SEED)
     assert np.array_equal(load_image(tmp_path / "received.png"), link.decode(codec, expected.received, seed=SEED))
 
 

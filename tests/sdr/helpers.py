@@ -1,9 +1,11 @@
 """One image through transmitter, software channel and receiver."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from sdr.channel import Channel
 from sdr.impairments import ChannelRealisation, apply_channel, draw_channel
 from sdr.receive import ReceivedImage, Receiver
 from sdr.transmit import Transmission, transmit
@@ -38,12 +40,14 @@ def passage(
     image_id: int = 1,
     waveform: Waveform = DEFAULT,
     snr_db: float = 10.0,
-    **channel: float,
+    delay_samples: float | None = None,
+    **conditions: Any,
 ) -> Passage:
     rng = np.random.default_rng(seed)
     symbols, side = gaussian(count, rng), rng.bytes(side_bytes)
     sent = transmit(symbols, side, waveform, session=77, image_id=image_id, repetition=repetition)
-    drawn = draw_channel(name, waveform, len(sent.packets), rng, snr_db=snr_db, **channel)
+    channel = Channel(name, snr_db, **conditions)
+    drawn = draw_channel(channel, waveform, len(sent.packets), rng, delay_samples=delay_samples)
     return Passage(symbols, side, sent, drawn, apply_channel(sent.samples, sent.packets, drawn))
 
 

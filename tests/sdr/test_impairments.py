@@ -1,10 +1,15 @@
 """The software channel against the theory it claims."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from sdr.channel import Channel
 from sdr.errors import SdrError
-from sdr.impairments import CHANNELS, apply_channel, draw_channel, noise_variance, resample
+from sdr.fading import CHANNELS
+from sdr.impairments import apply_channel, draw_channel, noise_variance
+from sdr.resample import resample
 from sdr.transmit import PacketSpan
 from sdr.waveform import DEFAULT
 from tests.sdr.helpers import passage
@@ -15,7 +20,7 @@ ONE_PACKET = [PacketSpan(0, 2000)]
 @pytest.mark.parametrize("snr_db", [-10.0, 0.0, 17.0, 40.0])
 def test_noise_power_follows_the_definition_of_snr(snr_db: float) -> None:
     silence = np.zeros(100_000, np.complex64)
-    channel = draw_channel("awgn", DEFAULT, 1, np.random.default_rng(0), snr_db=snr_db)
+    channel = draw_channel(Channel("awgn", snr_db), DEFAULT, 1, np.random.default_rng(0))
     received = apply_channel(silence, [PacketSpan(0, silence.size)], channel)
     power = np.mean(np.abs(received.astype(np.complex128)) ** 2)
     # Es on a subcarrier, under the unitary FFT, is the square of the nominal amplitude.
@@ -34,7 +39,7 @@ def test_snr_holds_on_a_data_subcarrier() -> None:
 
 
 def test_rayleigh_gains_are_complex_gaussian_of_unit_power() -> None:
-    gains = CHANNELS["rayleigh"].draw_taps(50_000, np.random.default_rng(1))[:, 0]
+    gains = CHANNELS["rayleigh"].draw_taps(50_000, DEFAULT, np.random.default_rng(1))[:, 0]
     power = np.abs(gains) ** 2
     assert power.mean() == pytest.approx(1, abs=0.02)
     for level in (0.1, 0.5, 2.0):  # exponential
@@ -43,7 +48,7 @@ def test_rayleigh_gains_are_complex_gaussian_of_unit_power() -> None:
 
 
 def test_multipath_has_unit_power_and_fits_the_prefix() -> None:
-    taps = CHANNELS["multipath"].draw_taps(20_000, np.random.default_rng(2))
+    taps = CHANNELS["multipath"].draw_taps(20_000, DEFAULT, np.random.default_rng(2))
     profile = np.mean(np.abs(taps) ** 2, axis=0)
     assert profile.sum() == pytest.approx(1, abs=0.02)
     assert profile[4] / profile[0] == pytest.approx(np.exp(-1), rel=0.05)
@@ -72,7 +77,7 @@ def test_loss_blanks_whole_packets() -> None:
 
 def test_cfo_turns_and_delay_shifts() -> None:
     tone = np.ones(2000, np.complex64)
-    channel = draw_channel("ideal", DEFAULT, 1, np.random.default_rng(0), cfo_hz=4000.0, delay_samples=300.0)
+    channel = draw_channel(Channel("ideal", cfo_hz=4000.0), DEFAULT, 1, np.random.default_rng(0), delay_samples=300.0)
     received = apply_channel(tone, ONE_PACKET, channel)
     assert not np.any(received[:300]) and np.all(received[300:2300])
     steps = np.angle(received[301:2300] / received[300:2299])
@@ -95,7 +100,7 @@ def test_multipath_tails_overlap_the_next_packet() -> None:
     sent = passage(4, name="ideal")
     taps = np.zeros((len(sent.transmission.packets), 3), np.complex64)
     taps[:, 2] = 1
-    channel = draw_channel("ideal", DEFAULT, len(taps), np.random.default_rng(0))
+    channel = draw_channel(Channel("ideal"), DEFAULT, len(taps), np.random.default_rng(0))
     moved = apply_channel(
         sent.transmission.samples, sent.transmission.packets, type(channel)(**{**vars(channel), "taps": taps})
     )
@@ -116,13 +121,14 @@ def test_multipath_tails_overlap_the_next_packet() -> None:
         ("awgn", {"delay_samples": -1.0}, "delay_samples"),
     ],
 )
-def test_out_of_range_is_refused(name: str, change: dict[str, float], word: str) -> None:
+def test_out_of_range_is_refused(name: str, change: dict[str, Any], word: str) -> None:
     with pytest.raises(SdrError, match=word):
-        draw_channel(name, DEFAULT, 1, np.random.default_rng(0), **change)
+        delay_samples = change.pop("delay_samples", None)
+        draw_channel(Channel(name, **change), DEFAULT, 1, np.random.default_rng(0), delay_samples=delay_samples)
 
 
 def test_channel_of_another_length_is_refused() -> None:
-    channel = draw_channel("awgn", DEFAULT, 2, np.random.default_rng(0))
+    channel = draw_channel(Channel("awgn"), DEFAULT, 2, np.random.default_rng(0))
     with pytest.raises(SdrError, match="2 packets"):
         apply_channel(np.zeros(2000, np.complex64), ONE_PACKET, channel)
 
