@@ -141,16 +141,15 @@ class Receiver:
                 heard.append(found)
             else:
                 self._report(self._start(found) + offset, found.cfo, Reason.CUT)
-        rows = 2 + waveform.header_symbols
-        llr = [equalize.header_llr(self._spectrum(view, found, rows), waveform) for found in heard]
-        headers = header.demodulate(np.stack(llr), waveform) if llr else []
+        headers = self._headers(view, heard)
         images: list[ReceivedImage] = []
         for contents, found in zip(headers, heard, strict=True):
             start = self._start(found)
             if start + offset < self._busy_until:
                 self._report(start + offset, found.cfo, Reason.OVERLAP)
                 continue
-            self._packet_start, self._busy_until = start + offset, start + offset + waveform.preamble_samples
+            # Whatever was taken for a preamble here must not hide a real one close behind it.
+            self._packet_start, self._busy_until = start + offset, start + offset + waveform.cyclic_prefix
             plan = _plan(contents, waveform)
             first = 2 + waveform.header_symbols
             rows = self._whole_rows(view.size, found, first + plan.payload_symbols) if plan else 0
@@ -165,6 +164,19 @@ class Receiver:
             packet = self._demodulate(spectrum, contents, plan, found.cfo, start + offset)
             images += self._assembler.add(packet, plan)
         return images
+
+    def _headers(self, view: Complex64[np.ndarray, "n"], heard: list[sync.Found]) -> list[Header | None]:
+        """Contents of the headers; those that fail are tried again with a better channel estimate."""
+        waveform = self.waveform
+        spectra = [self._spectrum(view, found, 2 + waveform.header_symbols) for found in heard]
+        headers: list[Header | None] = [None] * len(heard)
+        for sparse in (False, True):
+            left = [index for index, contents in enumerate(headers) if contents is None]
+            if left:
+                llr = np.stack([equalize.header_llr(spectra[index], waveform, sparse=sparse) for index in left])
+                for index, contents in zip(left, header.demodulate(llr, waveform), strict=True):
+                    headers[index] = contents
+        return headers
 
     def _start(self, found: sync.Found) -> int:
         """Estimated first sample of a packet."""

@@ -1,8 +1,9 @@
 """Finding packets: a cheap detector over all samples, then timing and CFO where it fires.
 
 The detector is the delay-and-correlate metric of Schmidl and Cox (IEEE Trans. Commun. 45, 1997) over the many periods
-of the short sequence, evaluated once per period. The long training symbols confirm a candidate and give its timing and
-fine CFO (Moose, IEEE Trans. Commun. 42, 1994).
+of the short sequence, evaluated once per period. Where it fires, the periodogram over the periods, which adds them up
+in phase and so sees further into the noise, sorts out nearly all noise and gives the coarse CFO. The long training
+symbols confirm what is left and give its timing and fine CFO (Moose, IEEE Trans. Commun. 42, 1994).
 """
 
 from dataclasses import dataclass
@@ -10,17 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 import scipy.ndimage
-from jaxtyping import Complex64, Float64, Int64
+from jaxtyping import Bool, Complex64, Float64, Int64
 
 from sdr import ofdm
 from sdr.waveform import Waveform
 
-_DETECTION_THRESHOLD = 0.16
-"""Correlation coefficient. White noise exceeds it with probability exp(-0.16² · 304) = 4e-4 per position."""
-_CONFIRMATION_THRESHOLD = 0.06
-"""Share of the energy of two long symbols in one path; noise exceeds it with probability 1e-12 per position."""
-_SEARCH_SAMPLES = 192
-"""Half-width of the timing search around the detector's estimate."""
+_DETECTION_EXPONENT = 5.0
+"""White noise exceeds a squared correlation coefficient of 5/n over n samples with probability exp(-5) per position."""
+_PERIODIC_DEVIATIONS = 5.2
+"""Peak of the periodogram above its mean in white noise, in standard deviations: passes 1 % of the noise."""
+_ZERO_PADDING = 2
+_CONFIRMATION_EXPONENT = 20.0
+"""White noise exceeds a share of 20/n of the energy of two long symbols with probability 1e-8 per position."""
+_SEARCH_SHARE = 0.6
+"""Half-width of the timing search around the detector's estimate, in lengths of the short sequence."""
 EARLY_SAMPLES = 6
 """FFT windows start this much before the first path, so that the skirts of a fractional delay stay within."""
 
@@ -51,28 +55,31 @@ def detect(samples: Complex64[np.ndarray, "n"], waveform: Waveform) -> Int64[np.
     # strength / product, which is flat once a packet outweighs the noise before it.
     contrast = strength / np.maximum(product, np.finfo(np.float64).tiny) ** 0.75
     peak = contrast == scipy.ndimage.maximum_filter1d(contrast, 2 * span + 1, mode="constant")
-    loud = strength > _DETECTION_THRESHOLD**2 * product
+    loud = strength > _DETECTION_EXPONENT / (span * period) * product
     starts: list[int] = []
     for hop in np.flatnonzero(peak & loud & (strength > 0)).tolist():
         if not starts or hop - starts[-1] > span:  # a strictly periodic signal is one long plateau of peaks
             starts.append(hop)
-    return np.array(starts, np.int64) * period
+    candidates = np.array(starts, np.int64) * period
+    periodic, _ = _periodogram(samples, candidates, waveform)
+    return np.asarray(candidates[periodic])
 
 
 def reach(waveform: Waveform) -> tuple[int, int]:
     """Samples before and after a candidate that `locate` needs."""
-    return _SEARCH_SAMPLES, waveform.preamble_samples + _SEARCH_SAMPLES + waveform.cyclic_prefix
+    search = _search_samples(waveform)
+    return search, waveform.preamble_samples + search + waveform.cyclic_prefix
 
 
 def locate(
     samples: Complex64[np.ndarray, "n"], candidates: Int64[np.ndarray, "candidates"], waveform: Waveform
 ) -> list[Found]:
-    """Confirm candidates by their long training symbols; each must have `reach` samples around it."""
+    """Confirm candidates, in the order of their starts; each must have `reach` samples around it."""
     if not candidates.size:
         return []
     before, after = reach(waveform)
+    _, cfo = _periodogram(samples, candidates, waveform)
     pieces = samples[candidates[:, None] + np.arange(-before, after)]
-    cfo = _coarse_cfo(pieces[:, before : before + waveform.short_samples], waveform)
     pieces = pieces * np.exp(-2j * np.pi * cfo[:, None] * np.arange(pieces.shape[1])).astype(np.complex64)
     correlation = _long_correlation(pieces, waveform)
     found = []
@@ -80,7 +87,11 @@ def locate(
         fine = _timing(pieces[index], correlation[index], waveform)
         if fine is not None:
             found.append(Found(int(candidate) - before + fine[0], float(cfo[index] + fine[1])))
-    return found
+    return sorted(found, key=lambda one: one.long_start)
+
+
+def _search_samples(waveform: Waveform) -> int:
+    return round(_SEARCH_SHARE * waveform.short_samples)
 
 
 def _moving_sum(values: np.ndarray, length: int) -> np.ndarray:
@@ -89,21 +100,27 @@ def _moving_sum(values: np.ndarray, length: int) -> np.ndarray:
     return difference
 
 
-def _coarse_cfo(
-    short: Complex64[np.ndarray, "candidates short"], waveform: Waveform
-) -> Float64[np.ndarray, "candidates"]:
-    """CFO from the short sequence: one period apart for the range, then four for accuracy."""
-    period = waveform.short_period
-    inner = short[:, period:-period]  # the start is only known to about a period
-    cfo = np.zeros(len(short))
-    for lag in (period, 4 * period):
-        angle = np.angle(np.sum(inner[:, :-lag].conj() * inner[:, lag:], axis=1, dtype=np.complex128))
-        cfo += _wrap(angle - 2 * np.pi * lag * cfo) / (2 * np.pi * lag)
-    return cfo
+def _periodogram(
+    samples: Complex64[np.ndarray, "n"], candidates: Int64[np.ndarray, "candidates"], waveform: Waveform
+) -> tuple[Bool[np.ndarray, "candidates"], Float64[np.ndarray, "candidates"]]:
+    """Whether the samples from each candidate on have the short sequence's period, and the CFO if they have.
 
-
-def _wrap(angle: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-    return np.asarray((angle + np.pi) % (2 * np.pi) - np.pi)
+    A transform over the periods for each sample of the period; the powers are added up over the samples, which makes
+    the test indifferent to multipath. With noise alone the sum is a chi-square variable.
+    """
+    period, inner = waveform.short_period, waveform.short_repeats - 2  # the start is only known to about a period
+    pieces = samples[candidates[:, None] + np.arange(period, period + inner * period)].reshape(-1, inner, period)
+    bins = scipy.fft.next_fast_len(_ZERO_PADDING * inner)
+    lines = scipy.fft.fft(pieces, bins, axis=1)
+    power = np.sum(lines.real**2 + lines.imag**2, axis=2, dtype=np.float64)
+    peak = np.argmax(power, axis=1)
+    rows = np.arange(len(power))
+    low, middle, high = (power[rows, (peak + step) % bins] for step in (-1, 0, 1))
+    curvature = np.maximum(2 * middle - low - high, np.finfo(np.float64).tiny)
+    cfo = (peak + 0.5 * (high - low) / curvature) / bins
+    mean = np.sum(pieces.real**2 + pieces.imag**2, axis=(1, 2), dtype=np.float64)
+    periodic = middle > (1 + _PERIODIC_DEVIATIONS / period**0.5) * mean
+    return periodic, np.asarray((cfo + 0.5) % 1 - 0.5) / period
 
 
 def _long_correlation(
@@ -121,15 +138,16 @@ def _timing(
 ) -> tuple[int, float] | None:
     """Window start of the first long symbol and remaining CFO, or None if there is no long symbol."""
     size, prefix = waveform.fft_size, waveform.cyclic_prefix
-    nominal = _SEARCH_SAMPLES + waveform.short_samples + 2 * prefix
-    power = np.abs(correlation) ** 2
-    lags = np.arange(nominal - _SEARCH_SAMPLES + prefix, nominal + _SEARCH_SAMPLES - prefix)
-    both = power[lags] + power[lags + size]
+    search = _search_samples(waveform)
+    nominal = search + waveform.short_samples + 2 * prefix
+    height = np.abs(correlation)
+    lags = np.arange(nominal - search + prefix, nominal + search - prefix)
+    both = 2 * height[lags] * height[lags + size]  # a sum would take one chance match for two
     energy = np.concatenate([[0.0], np.cumsum(np.abs(piece) ** 2, dtype=np.float64)])
     inside = energy[lags + 2 * size] - energy[lags]
     reference_energy = waveform.amplitude**2 * waveform.used_subcarriers
     best = int(np.argmax(both))
-    if not both[best] > _CONFIRMATION_THRESHOLD * inside[best] * reference_energy:
+    if not both[best] > _CONFIRMATION_EXPONENT / (2 * size) * inside[best] * reference_energy:
         return None
     peak = int(lags[best])
     taps = np.arange(peak - prefix, peak + prefix)
