@@ -1,8 +1,6 @@
 """The codecs LRISC and DeepJSCC: numpy pictures in and out around the trained networks."""
 
-import json
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +20,9 @@ from models.network import JsccNetwork
 from models.rate import LEVELS, ROI_GAIN, allocate, spread_remainder
 from models.sampler import TRAIN_STEPS, make_scheduler, sample
 from models.side import GROUP_SIZES, LONGEST_SIDE, Side, group_grid, pack, round_hint, unpack
+from models.tensors import from_tensor, to_tensor
 from models.transform import PATCH
-from models.weights import Card, find, read_card, write_card
+from models.weights import Card, opened, save_module, write_card
 
 MAP_SHARE = 0.05  # the rate map may cost this share of the symbols; coarser groups, then a uniform rate, otherwise
 ROI_SHARE = 0.15  # the same with a region of interest, for which there is no map-free way
@@ -54,25 +53,19 @@ class JsccCodec:
         Raises:
             ModelError: not found, altered, or of another architecture.
         """
-        folder = find(str(model))
-        card = read_card(folder)
-        try:
+        with opened(str(model)) as (folder, card):
             network = JsccNetwork.from_pretrained(folder / "jscc", torch_dtype=torch.float32)
-            denoiser, scheduler = None, make_scheduler()
+            denoiser, scheduler = None, None
             if (folder / "denoiser").is_dir():
-                denoiser = Denoiser.from_pretrained(folder / "denoiser", torch_dtype=torch.float32)
+                denoiser = Denoiser.from_pretrained(folder / "denoiser", torch_dtype=torch.float32).to(device)
                 scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ModelError(
-                f"{folder}: these weights do not fit this version: {str(error).splitlines()[0]}"
-            ) from error
-        return cls(card, network.to(device), denoiser.to(device) if denoiser is not None else None, scheduler)
+        return cls(card, network.to(device), denoiser, scheduler)
 
     def save(self, folder: Path, name: str, default_steps: int) -> Card:
         """Writes a folder for `from_pretrained`; converts this codec's own weights to fp16 on the way."""
-        _save_module(self.network, folder / "jscc")
+        save_module(self.network, folder / "jscc")
         if self.denoiser is not None:
-            _save_module(self.denoiser, folder / "denoiser")
+            save_module(self.denoiser, folder / "denoiser")
             self.scheduler.save_pretrained(folder / "scheduler")
         return write_card(folder, name, default_steps)
 
@@ -81,10 +74,6 @@ class JsccCodec:
         """Trained parameters of all parts."""
         modules = [self.network] + ([self.denoiser] if self.denoiser is not None else [])
         return sum(p.numel() for module in modules for p in module.parameters())
-
-    @cached_property
-    def _model_id(self) -> int:
-        return int(self.card.digest[:2], 16)
 
     @torch.inference_mode()
     def encode(
@@ -107,10 +96,10 @@ class JsccCodec:
             mask = None
         if max(height, width) > LONGEST_SIDE:
             raise ModelError(f"a {width}×{height} picture is too long: its sides may have up to {LONGEST_SIDE} pixels")
-        pixels = self._to_tensor(image)
+        pixels = to_tensor(image, PATCH, self.network.device)
         total = int(cbr * 3 * height * width)
         hint_db = min(snr_hint_db, HINT_RANGE_DB[1])  # above what the networks were trained on they get worse
-        side = Side(self._model_id, height, width, 0, round_hint(hint_db))
+        side = Side(self.card.model_id, height, width, 0, round_hint(hint_db))
         side = self._with_maps(side, pixels, mask, total, side_symbols)
         left = total - side_symbols(len(pack(side)))
         positions = side.grid[0] * side.grid[1]
@@ -143,7 +132,7 @@ class JsccCodec:
         """See `Codec.decode`."""
         check_received(symbols, noise_var, snr_db)
         contents = unpack(side)
-        if contents.model_id != self._model_id:
+        if contents.model_id != self.card.model_id:
             raise ModelError(f"the picture was encoded with other weights than {self.name!r}; both ends need the same")
         steps = self.card.default_steps if steps is None else steps
         if not 0 <= steps <= TRAIN_STEPS:
@@ -164,14 +153,7 @@ class JsccCodec:
             rate = rate_map(counts).mean(dim=(1, 2, 3))
             generator = torch.Generator().manual_seed(seed)
             result = sample(self.denoiser, self.scheduler, base, snr, rate, steps, generator, progress)
-        picture = (result[0, :, : contents.height, : contents.width].clamp(0, 1) * 255).round().byte()
-        pixels: np.ndarray = picture.permute(1, 2, 0).cpu().numpy()
-        return pixels
-
-    def _to_tensor(self, image: UInt8[np.ndarray, "h w 3"]) -> Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-        bottom, right = (-side % PATCH for side in image.shape[:2])
-        return functional.pad(pixels, (0, right, 0, bottom), mode="replicate").to(self.network.device)
+        return from_tensor(result, contents.height, contents.width)
 
     def _with_maps(
         self,
@@ -222,15 +204,6 @@ class JsccCodec:
     def _roi(self, side: Side) -> Tensor:
         mask = np.zeros(side.grid) if side.roi is None else _ungroup(side.roi, side.group, side.grid)
         return torch.from_numpy(mask.astype(np.float32))[None, None].to(self.network.device)
-
-
-def _save_module(module: JsccNetwork | Denoiser, folder: Path) -> None:
-    """fp16 safetensors and config.json, without the path of the folder that the weights were loaded from."""
-    module.half().save_pretrained(folder)
-    path = folder / module.config_name
-    config = json.loads(path.read_text())
-    config.pop("_name_or_path", None)
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _group_sums(values: Tensor, group: int) -> Tensor:

@@ -2,18 +2,16 @@
 
 import contextlib
 import copy
-import inspect
 import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-import yaml
 from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -21,97 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from models.classic import ClassicCodec, ClassicNetwork, ClassicObjective
 from models.data import CropBatches, read_encoded
 from models.denoiser import Denoiser
 from models.errors import ModelError
 from models.network import JsccNetwork
 from models.objectives import DenoiserObjective, JsccObjective
 from models.pipeline import JsccCodec
+from models.recipe import STAGES, TrainConfig, load_config
+from models.registry import load_codec
 from models.sampler import make_scheduler
 from models.transform import PATCH
-from models.validation import load_validation, validate
+from models.validation import classic_transfer, load_validation, transfer_of, validate
 from models.weights import Card
-
-STAGES: dict[str, Callable[..., JsccNetwork | Denoiser]] = {"jscc": JsccNetwork, "denoiser": Denoiser}
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One training stage; a YAML file with these keys.
-
-    Attributes:
-        name: of the codec that comes out.
-        stage: "jscc" (the network alone) or "denoiser" (a denoiser from scratch, and the network of `network` with it).
-        model: arguments of `JsccNetwork` or `Denoiser`.
-        network: codec folder with the JSCC network to begin with; the jscc stage begins from scratch without.
-        lpips_weight: of the perceptual loss beside the MSE.
-        batch, crop, steps: crops per step over all processes, their side in pixels, optimiser steps.
-        learning_rate: peak of the cosine schedule after 200 steps of warm-up.
-        ema: decay of the averaged weights, which are what is validated and exported.
-        default_steps: denoising steps that the codec takes unless told otherwise.
-        validate_every, checkpoint_every: in steps.
-        validation_pictures: how many of the validation pictures to use, the first in order of name.
-    """
-
-    name: str
-    stage: str
-    model: dict[str, Any] = field(default_factory=dict)
-    network: str | None = None
-    batch: int = 16
-    crop: int = 128
-    steps: int = 10_000
-    learning_rate: float = 7e-4
-    lpips_weight: float = 0.0
-    ema: float = 0.999
-    seed: int = 0
-    default_steps: int = 0
-    validate_every: int = 500
-    validation_pictures: int = 32
-    checkpoint_every: int = 250
-
-
-def load_config(path: Path) -> TrainConfig:
-    """Reads a stage from YAML.
-
-    Raises:
-        ModelError: unreadable file, unknown or missing keys, a stage that does not exist, a number that is none.
-    """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
-    known = {f.name for f in fields(TrainConfig)}
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: expected a mapping with the keys {', '.join(sorted(known))}")
-    unknown = sorted(map(str, set(values) - known))
-    if unknown:
-        raise ModelError(f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    if not isinstance(values.get("name"), str):
-        raise ModelError(f"{path}: name must say what the trained codec is to be called")
-    if not isinstance(values.get("stage"), str) or values["stage"] not in STAGES:
-        raise ModelError(f"{path}: stage must be one of {', '.join(STAGES)}, not {values.get('stage')!r}")
-    if values["stage"] == "denoiser" and not values.get("network"):
-        raise ModelError(f"{path}: a denoiser needs network: FOLDER of a codec with a trained JSCC network")
-    for key in ("batch", "crop", "steps", "validate_every", "validation_pictures", "checkpoint_every"):
-        if key in values and (not isinstance(values[key], int) or values[key] < 1):
-            raise ModelError(f"{path}: {key} must be a positive whole number, not {values[key]!r}")
-    for key, kind in (
-        *(("learning_rate", float), ("ema", float), ("lpips_weight", float)),
-        *(("seed", int), ("default_steps", int)),
-    ):
-        if key in values and (not isinstance(values[key], kind) or values[key] < 0):
-            example = "5.0e-4 (with the point: YAML reads 5e-4 as text)" if kind is float else "1"
-            raise ModelError(f"{path}: {key} must be a number like {example}, not {values[key]!r}")
-    accepted = inspect.signature(STAGES[values["stage"]]).parameters
-    if not isinstance(values.get("model", {}), dict):
-        raise ModelError(f"{path}: model must be a mapping with some of the keys {', '.join(accepted)}")
-    unknown = sorted(map(str, set(values.get("model", {})) - set(accepted)))
-    if unknown:
-        raise ModelError(f"{path}: unknown model keys {', '.join(unknown)}; known are {', '.join(accepted)}")
-    config = TrainConfig(**values)
-    if config.crop % (2 * PATCH):
-        raise ModelError(f"{path}: crop must be a multiple of {2 * PATCH}")
-    return config
 
 
 def _pca_blocks(batches: CropBatches, count: int = 24) -> np.ndarray:
@@ -143,24 +63,31 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in module.state_dict().items()}
 
 
-def _build(config: TrainConfig, batches: CropBatches) -> JsccObjective | DenoiserObjective:
+def _build(config: TrainConfig, batches: CropBatches) -> JsccObjective | DenoiserObjective | ClassicObjective:
     torch.manual_seed(config.seed)  # initial weights only; everything after takes explicit generators
-    start = JsccCodec.from_pretrained(config.network).network.requires_grad_(True) if config.network else None
-    if config.stage == "jscc":
-        network = JsccNetwork(**config.model)
-        if start is None:
-            network.initialise(_pca_blocks(batches))
-        elif _shapes(start) != _shapes(network):
+    codec = load_codec(config.network) if config.network else None
+    start = codec.network.requires_grad_(True) if isinstance(codec, JsccCodec | ClassicCodec) else None
+    model = STAGES[config.stage](**config.model)
+    if isinstance(model, Denoiser):
+        if not isinstance(start, JsccNetwork) or model.config.features != start.config.widths[0]:
+            raise ModelError(
+                f"{config.network} must hold a JSCC network whose first width is the denoiser's features "
+                f"({model.config.features})"
+            )
+        return DenoiserObjective(start, model, make_scheduler(), config.lpips_weight)
+    if start is not None:
+        if _shapes(start) != _shapes(model):
             raise ModelError(f"the network in {config.network} has another shape than model asks for")
-        return JsccObjective(start or network, config.lpips_weight)
-    assert start is not None, "load_config sees to it"
-    denoiser = Denoiser(**config.model)
-    if denoiser.config.features != start.config.widths[0]:
-        raise ModelError(
-            f"the denoiser's features ({denoiser.config.features}) must be the first of the widths "
-            f"{start.config.widths} of the network in {config.network}"
-        )
-    return DenoiserObjective(start, denoiser, make_scheduler(), config.lpips_weight)
+        model.load_state_dict(start.state_dict())
+    elif isinstance(model, JsccNetwork):
+        model.initialise(_pca_blocks(batches))
+    return ClassicObjective(model) if isinstance(model, ClassicNetwork) else JsccObjective(model, config.lpips_weight)
+
+
+def _pair(trained: nn.Module) -> tuple[JsccNetwork, Denoiser]:
+    """The networks of the denoiser stage."""
+    parts = cast(nn.ModuleDict, trained)
+    return cast(JsccNetwork, parts["network"]), cast(Denoiser, parts["denoiser"])
 
 
 class Trainer:
@@ -236,31 +163,37 @@ class Trainer:
                 self.averaged[name].lerp_(value.float(), 1 - decay)
         return {name: value.item() for name, value in losses.items()}
 
-    def _averaged_copy(self) -> tuple[JsccNetwork, Denoiser | None]:
+    def _averaged_copy(self) -> nn.Module:
         model = copy.deepcopy(self.objective.trained)
         model.load_state_dict(self.averaged)
-        model.eval()
-        if isinstance(model, nn.ModuleDict):
-            return cast(JsccNetwork, model["network"]), cast(Denoiser, model["denoiser"])
-        return cast(JsccNetwork, model), None
+        return model.eval()
 
     def _validate(self) -> dict[str, float]:
-        network, denoiser = self._averaged_copy()
+        model, device = self._averaged_copy(), self.accelerator.device
         with self.accelerator.autocast():
-            results = validate(network, None, self.validation)
-            if denoiser is not None:
-                refined = validate(network, denoiser, self.validation, max(1, self.config.default_steps))
-                results = {f"direct_{name}": value for name, value in results.items()} | refined
-        return results
+            if isinstance(model, ClassicNetwork):
+                cells = [(model.config.snr_db, model.cbr)]
+                return validate(classic_transfer(model), self.validation, device, cells)
+            if isinstance(model, JsccNetwork):
+                return validate(transfer_of(model, None), self.validation, device)
+            network, denoiser = _pair(model)
+            direct = validate(transfer_of(network, None), self.validation, device)
+            steps = max(1, self.config.default_steps)
+            refined = validate(transfer_of(network, denoiser, steps), self.validation, device)
+        return {f"direct_{name}": value for name, value in direct.items()} | refined
 
     def _log(self, record: dict[str, Any]) -> None:
         with (self.out / "log.jsonl").open("a") as handle:
             handle.write(json.dumps(record) + "\n")
 
     def export(self, folder: Path) -> None:
-        """Writes a codec folder with the averaged weights (fp16 safetensors) for `JsccCodec.from_pretrained`."""
-        codec = JsccCodec(Card("", 0, {}), *self._averaged_copy())
-        codec.save(folder, self.config.name, self.config.default_steps)
+        """Writes a codec folder with the averaged weights (fp16 safetensors) for `models.registry.load_codec`."""
+        model, card = self._averaged_copy(), Card("", 0, {})
+        if isinstance(model, ClassicNetwork):
+            ClassicCodec(card, model).save(folder, self.config.name)
+            return
+        network, denoiser = (model, None) if isinstance(model, JsccNetwork) else _pair(model)
+        JsccCodec(card, network, denoiser).save(folder, self.config.name, self.config.default_steps)
 
     def _save(self) -> None:
         tensors = {f"average.{name}": value for name, value in self.averaged.items()}

@@ -1,13 +1,15 @@
 """How good a network is on held-out pictures while it is being trained."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from models import channel
+from models.classic import ClassicNetwork, draw_awgn
 from models.data import decode, read_encoded
 from models.denoiser import Denoiser
 from models.errors import ModelError
@@ -35,39 +37,58 @@ def load_validation(sources: list[Path]) -> UInt8[Tensor, "n 3 s s"]:
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
+Transfer = Callable[[Float[Tensor, "b 3 s s"], float, float, torch.Generator], Float[Tensor, "b 3 s s"]]
+"""(pictures, SNR in dB, CBR, generator) to the pictures as received over an AWGN channel."""
+
+
+def transfer_of(network: JsccNetwork, denoiser: Denoiser | None, steps: int = 0) -> Transfer:
+    """Of a JSCC network, with `steps` of a denoiser; side information is not charged."""
+
+    def transfer(image: Tensor, snr: float, cbr: float, generator: torch.Generator) -> Tensor:
+        device = image.device
+        grid = (len(image), image.shape[-2] // PATCH, image.shape[-1] // PATCH)
+        mask = torch.zeros(grid[0], 1, *grid[1:], device=device)
+        mean = torch.full((len(image),), cbr * 3 * PATCH * PATCH, device=device)
+        if network.prior is None:
+            counts = mean.round().long()[:, None, None].expand(grid).clone()
+        else:
+            counts = adaptive_counts(network.demand(image), mask, mean)
+        snr_db = torch.full((len(image),), snr)
+        state = channel.draw((grid[0], network.symbol_limit, *grid[1:]), generator, snr_db)
+        base = simulate(network, image, counts, mask, state, generator)
+        if denoiser is None:
+            return base.image
+        rate = rate_map(counts).mean(dim=(1, 2, 3))
+        return sample(denoiser, make_scheduler(), base, snr_db.to(device), rate, steps, generator)
+
+    return transfer
+
+
+def classic_transfer(network: ClassicNetwork) -> Transfer:
+    """Of a network that knows one CBR and is told no SNR."""
+    return lambda image, snr, _, generator: network.receive(draw_awgn(network.transmit(image), snr, generator))
+
+
 @torch.no_grad()
 def validate(
-    network: JsccNetwork, denoiser: Denoiser | None, pictures: UInt8[Tensor, "n 3 s s"], steps: int = 0
+    transfer: Transfer,
+    pictures: UInt8[Tensor, "n 3 s s"],
+    device: torch.device,
+    cells: Sequence[tuple[float, float]] = CELLS,
 ) -> dict[str, float]:
-    """Mean PSNR and LPIPS-Alex per cell of `CELLS`, side information not charged, with `steps` of the denoiser."""
-    network.eval()
-    perceptual = LPIPS("alex").eval() if lpips_unavailable() is None else None
+    """Mean PSNR and LPIPS-Alex per cell (SNR in dB, CBR)."""
+    perceptual = LPIPS("alex").eval().to(device) if lpips_unavailable() is None else None
     results: dict[str, float] = {}
-    for snr, cbr in CELLS:
+    for snr, cbr in cells:
         psnr, distances = [], []
         for index, batch in enumerate(pictures.split(4)):
-            device = network.device
             image = batch.to(device).float() / 255
-            grid = (len(image), image.shape[-2] // PATCH, image.shape[-1] // PATCH)
-            mask = torch.zeros(grid[0], 1, *grid[1:], device=device)
-            mean = torch.full((len(image),), cbr * 3 * PATCH * PATCH, device=device)
-            if network.prior is None:
-                counts = mean.round().long()[:, None, None].expand(grid).clone()
-            else:
-                counts = adaptive_counts(network.demand(image), mask, mean)
-            generator = torch.Generator().manual_seed(index)
-            snr_db = torch.full((len(image),), snr)
-            state = channel.draw((grid[0], network.symbol_limit, *grid[1:]), generator, snr_db)
-            base = simulate(network, image, counts, mask, state, generator)
-            result = base.image
-            if denoiser is not None:
-                rate = rate_map(counts).mean(dim=(1, 2, 3))
-                result = sample(denoiser, make_scheduler(), base, snr_db.to(device), rate, steps, generator)
+            result = transfer(image, snr, cbr, torch.Generator().manual_seed(index))
             result = (result.clamp(0, 1) * 255).round() / 255
             mse = (result - image).square().mean(dim=(1, 2, 3))
             psnr.append(-10 * mse.log10())
             if perceptual is not None:
-                distances.append(perceptual.to(device)(result, image))
+                distances.append(perceptual(result, image))
         cell = f"{snr:g}dB_1/{round(1 / cbr)}"
         results[f"psnr_{cell}"] = torch.cat(psnr).mean().item()
         if distances:

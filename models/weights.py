@@ -2,10 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.errors import ModelError
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
 
 SHIPPED = Path(__file__).parent / "weights"
 CARD = "codec.json"
@@ -26,6 +32,11 @@ class Card:
     def digest(self) -> str:
         """One hash over all files."""
         return hashlib.sha256("".join(self.sha256[name] for name in sorted(self.sha256)).encode()).hexdigest()
+
+    @property
+    def model_id(self) -> int:
+        """Eight bits of the digest, which travel in the side information."""
+        return int(self.digest[:2], 16)
 
 
 def find(model: str) -> Path:
@@ -92,6 +103,30 @@ def write_card(folder: Path, name: str, default_steps: int) -> Card:
     temporary.write_text(text + "\n")
     temporary.replace(folder / CARD)
     return Card(name, default_steps, hashes)
+
+
+@contextmanager
+def opened(model: str) -> Iterator[tuple[Path, Card]]:
+    """Folder and card of a model, for loading its networks within.
+
+    Raises:
+        ModelError: as `find` and `read_card` do, or weights that the networks do not take.
+    """
+    folder = find(model)
+    card = read_card(folder)
+    try:
+        yield folder, card
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(f"{folder}: these weights do not fit this version: {str(error).splitlines()[0]}") from error
+
+
+def save_module(module: "ModelMixin", folder: Path) -> None:
+    """fp16 safetensors and config.json, without the path of the folder that the weights were loaded from."""
+    module.half().save_pretrained(folder)
+    path = folder / module.config_name
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def hash_file(path: Path) -> str:

@@ -15,11 +15,14 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
+from models.classic import ClassicCodec
 from models.errors import ModelError
 from models.lpips import lpips_unavailable
 from models.network import JsccNetwork
 from models.pipeline import JsccCodec
-from models.train import TrainConfig, Trainer, _has_fast_bf16, load_config, train
+from models.recipe import TrainConfig, load_config
+from models.registry import load_codec
+from models.train import Trainer, _has_fast_bf16, train
 from tests.conftest import missing
 from tests.models.small import WIDTHS, picture
 
@@ -207,6 +210,17 @@ def test_a_checkpoint_made_before_a_key_existed_is_resumed(pictures: Path, tmp_p
     assert run(config, pictures, out, stop_at=2)[0]["step"] == 2
 
 
+def test_the_classic_network_is_trained_by_the_same_loop(pictures: Path, tmp_path: Path) -> None:
+    model = {"channels": 8, "snr_db": 20.0, "widths": [8, 12]}
+    values = {"stage": "classic", "model": model, "steps": 120, "validate_every": 60, "learning_rate": 1e-2}
+    run(write_config(tmp_path / "config.yaml", **values), pictures, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    first, last = (row["validation"]["psnr_20dB_1/12"] for row in rows if "validation" in row)
+    assert last > first + 0.1
+    codec = load_codec(str(tmp_path / "run" / "model"))
+    assert isinstance(codec, ClassicCodec) and codec.name == "tiny"
+
+
 def test_folder_of_another_configuration_is_refused(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     run(write_config(tmp_path / "one.yaml"), pictures, out, stop_at=1)
@@ -232,7 +246,7 @@ def test_a_damaged_checkpoint_is_named_and_left_alone(pictures: Path, tmp_path: 
         ({"learnig_rate": 1.0}, "unknown keys learnig_rate"),
         ({"model": MODEL | {"depth": 3}}, "unknown model keys depth"),
         ({"model": [1]}, "model must be a mapping"),
-        ({"stage": "gan"}, "stage must be one of jscc, denoiser"),
+        ({"stage": "gan"}, "stage must be one of jscc, denoiser, classic"),
         ({"stage": ["jscc"]}, "stage must be one of"),
         ({"stage": "denoiser", "model": {}}, "needs network"),
         ({"steps": 0}, "steps must be a positive whole number, not 0"),
@@ -263,7 +277,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
 def test_shipped_configurations_load() -> None:
     folder = Path(__file__).parents[2] / "configs"
     configs: list[TrainConfig] = [load_config(path) for path in sorted(folder.glob("train_*.yaml"))]
-    assert {config.stage for config in configs} == {"jscc", "denoiser"}
+    assert {config.stage for config in configs} == {"jscc", "denoiser", "classic"}
 
 
 def test_damaged_picture_is_named_in_one_line(pictures: Path, tmp_path: Path) -> None:

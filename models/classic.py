@@ -1,0 +1,169 @@
+"""DeepJSCC of 2019: five convolutions each way, one network for one SNR and one channel bandwidth ratio.
+
+Bourtsoulatze, Kurka and Gündüz, "Deep Joint Source-Channel Coding for Wireless Image Transmission", IEEE Trans. Cogn.
+Commun. Netw. 5, 2019 (arXiv 1809.01733), figure 2: 5×5 kernels, PReLU, strides 2, 2, 1, 1, 1 and back. It is the
+baseline that later papers call "DeepJSCC".
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Complex64, Float, Float32, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.codec import Encoded, check_received, check_request
+from models.errors import ModelError
+from models.modulation import to_complex, to_reals
+from models.side import Side, pack, unpack
+from models.tensors import from_tensor, to_tensor
+from models.weights import Card, opened, save_module, write_card
+
+STRIDE = 4  # of the latent grid, pixels
+
+
+class ClassicNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has no type information
+    """The network; pictures b×3×h×w in 0…1 with h, w multiples of 4.
+
+    Args:
+        channels: real channel inputs per 4×4 pixels, twice that many symbols per 16 pixels: CBR channels/96.
+        snr_db: Es/N0 that it is trained for.
+        widths: of the first and of the other layers.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(self, channels: int = 8, snr_db: float = 10.0, widths: Sequence[int] = (16, 32)) -> None:
+        super().__init__()
+        first, rest = widths
+        sizes = ((3, first, 2), (first, rest, 2), (rest, rest, 1), (rest, rest, 1), (rest, channels, 1))
+        down: list[nn.Module] = []
+        for inputs, outputs, stride in sizes:
+            down += [nn.Conv2d(inputs, outputs, 5, stride, padding=2), nn.PReLU(outputs)]
+        up: list[nn.Module] = []
+        for inputs, outputs, stride in sizes[::-1]:
+            up += [nn.ConvTranspose2d(outputs, inputs, 5, stride, padding=2, output_padding=stride - 1)]
+            up += [nn.PReLU(inputs) if inputs != 3 else nn.Sigmoid()]
+        self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
+
+    @property
+    def cbr(self) -> float:
+        """Channel symbols per picture value."""
+        return float(self.config.channels) / (2 * 3 * STRIDE**2)
+
+    def transmit(self, image: Float[Tensor, "b 3 h w"]) -> Complex64[Tensor, "b s h4 w4"]:
+        """Symbols of mean power 1 per picture."""
+        symbols = to_complex(self.encoder(image).float())
+        power = (symbols.real.square() + symbols.imag.square()).mean(dim=(1, 2, 3), keepdim=True)
+        return symbols / power.clamp_min(1e-8).sqrt()
+
+    def receive(self, symbols: Complex64[Tensor, "b s h4 w4"]) -> Float[Tensor, "b 3 h w"]:
+        """Picture of received symbols."""
+        result: Tensor = self.decoder(to_reals(symbols))
+        return result.float()
+
+
+class ClassicCodec:
+    """A trained `ClassicNetwork` as a `Codec`.
+
+    Its payload alone meets the CBR that it was built for, and side information comes on top: there is no smaller number
+    of symbols that it could send, and the fraction of a percent is in its favour.
+    """
+
+    def __init__(self, card: Card, network: ClassicNetwork) -> None:
+        self.card, self.name = card, card.name
+        self.network = network.eval().requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, device: str = "cpu") -> "ClassicCodec":
+        """Loads a shipped model by name, a folder, or a hub id.
+
+        Raises:
+            ModelError: not found, altered, or of another architecture.
+        """
+        with opened(str(model)) as (folder, card):
+            network = ClassicNetwork.from_pretrained(folder / "classic", torch_dtype=torch.float32)
+        return cls(card, network.to(device))
+
+    def save(self, folder: Path, name: str) -> Card:
+        """Writes a folder for `from_pretrained`; converts this codec's own weights to fp16 on the way."""
+        save_module(self.network, folder / "classic")
+        return write_card(folder, name, default_steps=0)
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        *,
+        cbr: float,
+        snr_hint_db: float,
+        mask: Float32[np.ndarray, "h2 w2"] | None,
+        side_symbols: Callable[[int], int],
+    ) -> Encoded:
+        """See `Codec.encode`; takes no notice of `mask` and of the SNR, and knows one CBR."""
+        check_request(cbr, snr_hint_db)
+        if abs(cbr / self.network.cbr - 1) > 0.01:
+            raise ModelError(f"{self.name} sends at CBR 1/{1 / self.network.cbr:g} only, not at {cbr:g}")
+        height, width = image.shape[:2]
+        symbols = self.network.transmit(to_tensor(image, STRIDE, self.network.device))
+        side = pack(Side(self.card.model_id, height, width, 0, snr_hint_db))
+        return Encoded(symbols.flatten().cpu().numpy().astype(np.complex64), side)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        symbols: Complex64[np.ndarray, "n"],
+        noise_var: Float32[np.ndarray, "n"],
+        snr_db: float,
+        side: bytes,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """See `Codec.decode`; erased symbols count as 0."""
+        check_received(symbols, noise_var, snr_db)
+        contents = unpack(side)
+        if contents.model_id != self.card.model_id:
+            raise ModelError(f"the picture was encoded with other weights than {self.name!r}; both ends need the same")
+        grid = (-(-contents.height // STRIDE), -(-contents.width // STRIDE))
+        expected = self.network.config.channels // 2 * grid[0] * grid[1]
+        if len(symbols) != expected:
+            raise ModelError(f"a {contents.width}×{contents.height} picture has {expected} symbols, not {len(symbols)}")
+        known = np.where(np.isinf(noise_var), 0, symbols).astype(np.complex64)
+        received = torch.from_numpy(known).view(1, -1, *grid).to(self.network.device)
+        return from_tensor(self.network.receive(received), contents.height, contents.width)
+
+
+def draw_awgn(
+    symbols: Complex64[Tensor, "b s h w"], snr_db: float, generator: torch.Generator
+) -> Complex64[Tensor, "b s h w"]:
+    """Symbols of unit power with white noise, from a CPU generator."""
+    spread = (10 ** (-snr_db / 10) / 2) ** 0.5
+    noise = torch.complex(*(spread * torch.randn(symbols.shape, generator=generator) for _ in range(2)))
+    return symbols + noise.to(symbols.device)
+
+
+class ClassicObjective(nn.Module):
+    """Mean squared error at the network's own SNR, as published."""
+
+    def __init__(self, network: ClassicNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def trained(self) -> nn.Module:
+        """What is checkpointed, averaged and exported."""
+        return self.network
+
+    def forward(self, crops: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> dict[str, Tensor]:
+        """`loss` to minimise and parts of it for the log."""
+        image = crops.float() / 255
+        received = draw_awgn(self.network.transmit(image), self.network.config.snr_db, generator)
+        mse = functional.mse_loss(self.network.receive(received), image)
+        return {"loss": mse, "log_mse": mse.detach().log()}

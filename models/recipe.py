@@ -1,0 +1,101 @@
+"""What a training stage is: a YAML file, read and checked."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from models.classic import ClassicNetwork
+from models.denoiser import Denoiser
+from models.errors import ModelError
+from models.network import JsccNetwork
+from models.transform import PATCH
+
+STAGES: dict[str, Callable[..., JsccNetwork | Denoiser | ClassicNetwork]] = {
+    "jscc": JsccNetwork,
+    "denoiser": Denoiser,
+    "classic": ClassicNetwork,
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training stage; a YAML file with these keys.
+
+    Attributes:
+        name: of the codec that comes out.
+        stage: "jscc" (the network alone), "denoiser" (a denoiser from scratch, and the network of `network` with it) or
+            "classic" (the DeepJSCC of 2019).
+        model: arguments of `JsccNetwork`, `Denoiser` or `ClassicNetwork`.
+        network: codec folder with the network to begin with; all stages but the denoiser begin from scratch without.
+        lpips_weight: of the perceptual loss beside the MSE.
+        batch, crop, steps: crops per step over all processes, their side in pixels, optimiser steps.
+        learning_rate: peak of the cosine schedule after 200 steps of warm-up.
+        ema: decay of the averaged weights, which are what is validated and exported.
+        default_steps: denoising steps that the codec takes unless told otherwise.
+        validate_every, checkpoint_every: in steps.
+        validation_pictures: how many of the validation pictures to use, the first in order of name.
+    """
+
+    name: str
+    stage: str
+    model: dict[str, Any] = field(default_factory=dict)
+    network: str | None = None
+    batch: int = 16
+    crop: int = 128
+    steps: int = 10_000
+    learning_rate: float = 7e-4
+    lpips_weight: float = 0.0
+    ema: float = 0.999
+    seed: int = 0
+    default_steps: int = 0
+    validate_every: int = 500
+    validation_pictures: int = 32
+    checkpoint_every: int = 250
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Reads a stage from YAML.
+
+    Raises:
+        ModelError: unreadable file, unknown or missing keys, a stage that does not exist, a number that is none.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ModelError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+    known = {f.name for f in fields(TrainConfig)}
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: expected a mapping with the keys {', '.join(sorted(known))}")
+    unknown = sorted(map(str, set(values) - known))
+    if unknown:
+        raise ModelError(f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    if not isinstance(values.get("name"), str):
+        raise ModelError(f"{path}: name must say what the trained codec is to be called")
+    if not isinstance(values.get("stage"), str) or values["stage"] not in STAGES:
+        raise ModelError(f"{path}: stage must be one of {', '.join(STAGES)}, not {values.get('stage')!r}")
+    if values["stage"] == "denoiser" and not values.get("network"):
+        raise ModelError(f"{path}: a denoiser needs network: FOLDER of a codec with a trained JSCC network")
+    for key in ("batch", "crop", "steps", "validate_every", "validation_pictures", "checkpoint_every"):
+        if key in values and (not isinstance(values[key], int) or values[key] < 1):
+            raise ModelError(f"{path}: {key} must be a positive whole number, not {values[key]!r}")
+    for key, kind in (
+        *(("learning_rate", float), ("ema", float), ("lpips_weight", float)),
+        *(("seed", int), ("default_steps", int)),
+    ):
+        if key in values and (not isinstance(values[key], kind) or values[key] < 0):
+            example = "5.0e-4 (with the point: YAML reads 5e-4 as text)" if kind is float else "1"
+            raise ModelError(f"{path}: {key} must be a number like {example}, not {values[key]!r}")
+    accepted = inspect.signature(STAGES[values["stage"]]).parameters
+    if not isinstance(values.get("model", {}), dict):
+        raise ModelError(f"{path}: model must be a mapping with some of the keys {', '.join(accepted)}")
+    unknown = sorted(map(str, set(values.get("model", {})) - set(accepted)))
+    if unknown:
+        raise ModelError(f"{path}: unknown model keys {', '.join(unknown)}; known are {', '.join(accepted)}")
+    config = TrainConfig(**values)
+    if config.crop % (2 * PATCH):
+        raise ModelError(f"{path}: crop must be a multiple of {2 * PATCH}")
+    return config

@@ -1,0 +1,23 @@
+"""Pictures as the networks take them and give them back."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+
+def to_tensor(
+    image: UInt8[np.ndarray, "h w 3"], multiple: int, device: torch.device | str
+) -> Float[Tensor, "1 3 h2 w2"]:
+    """A batch of one in 0…1, whose border is repeated until both sides are multiples of `multiple`."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    bottom, right = (-side % multiple for side in image.shape[:2])
+    return functional.pad(pixels, (0, right, 0, bottom), mode="replicate").to(device)
+
+
+def from_tensor(pixels: Float[Tensor, "1 3 h2 w2"], height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Inverse of `to_tensor`; clipped and rounded."""
+    picture = (pixels[0, :, :height, :width].clamp(0, 1) * 255).round().byte()
+    result: np.ndarray = picture.permute(1, 2, 0).cpu().numpy()
+    return result
