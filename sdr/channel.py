@@ -14,14 +14,14 @@ _RANGES: dict[str, tuple[float, float]] = {
     "sfo_ppm": (-500.0, 500.0),
     "loss": (0.0, 1.0),
     "delay_spread_s": (0.0, 1e-5),
-    "doppler_hz": (0.0, 1e4),
+    "doppler_hz": (0.0, 5e3),
     "phase_noise_hz": (0.0, 1e5),
     "iq_gain_db": (-6.0, 6.0),
     "iq_phase_deg": (-45.0, 45.0),
     "dc_dbfs": (-120.0, 0.0),
     "pa_backoff_db": (-10.0, 40.0),
     "pa_smoothness": (0.5, 20.0),
-    "adc_bits": (1, 24),
+    "adc_bits": (1.0, 24.0),
     "adc_rms_dbfs": (-80.0, 20.0),
     "jammer_db": (-60.0, 60.0),
     "jammer_hz": (-1e9, 1e9),
@@ -87,7 +87,7 @@ class Channel:
             raise SdrError(f"unknown channel '{self.fading}'; known are {', '.join(CHANNELS)}")
         for name, (low, high) in _RANGES.items():
             if getattr(self, name) is not None:
-                require(name, getattr(self, name), low, high)
+                require(name, float(getattr(self, name)), low, high)
         if self.doppler_hz and CHANNELS[self.fading].profile is None:
             moving = ", ".join(name for name, model in CHANNELS.items() if model.profile)
             raise SdrError(f"channel '{self.fading}' takes no doppler_hz; {moving} do")

@@ -23,7 +23,8 @@ def rapp(samples: Complex64[np.ndarray, "n"], saturation: float, smoothness: flo
     spectrum = scipy.fft.fft(samples)
     wide[:upper], wide[wide.size - lower :] = spectrum[:upper], spectrum[upper:]
     dense = scipy.fft.ifft(wide) * np.float32(_OVERSAMPLING)
-    bent = dense * (1 + (np.abs(dense) / np.float32(saturation)) ** (2 * smoothness)) ** (-0.5 / smoothness)
+    drive = np.abs(dense).astype(np.float64) / saturation  # its powers may pass what float32 holds
+    bent = np.asarray(dense * (1 + drive ** (2 * smoothness)) ** (-0.5 / smoothness), np.complex64)
     wide = scipy.fft.fft(bent)
     narrow = np.concatenate([wide[:upper], wide[wide.size - lower :]]) / _OVERSAMPLING
     return np.asarray(scipy.fft.ifft(narrow), np.complex64)
