@@ -53,6 +53,10 @@ Model = Annotated[str, typer.Option(help="A shipped model, a folder of weights, 
 Link = Annotated[
     Path | None, typer.Option(help="Waveform as YAML, like configs/link_default.yaml.", show_default=False)
 ]
+Rate = Annotated[
+    float | None,
+    typer.Option(help="Sample rate of a recording that states none; goes before a stated one.", show_default=False),
+]
 
 
 @app.command(epilog="Example: lrisc loopback photo.jpg --snr-db 5 --cbr 1/24 --channel multipath --cfo-hz 12000")
@@ -184,44 +188,41 @@ def send(
 
 @app.command(epilog="Example: lrisc receive --from out/photo.sigmf-meta --out out/received --reference photo.jpg")
 def receive(
-    source: Annotated[Path, typer.Option("--from", help="SigMF recording, NAME.sigmf-meta: cf32_le, ci16_le or ci8.")],
+    source: Annotated[
+        Path, typer.Option("--from", help="Recording: SigMF (cf32_le, ci16_le or ci8) or raw (.cf32, .cs16 or .cs8).")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/received"),
     reference: Annotated[Path | None, typer.Option(help="Original, to measure the quality against.")] = None,
     steps: Steps = None,
     seed: Seed = 0,
     model: Model = "lrisc",
     link: Link = None,
+    rate_hz: Rate = None,
     as_json: Json = False,
 ) -> None:
-    """Find and decode every picture in a recording; nothing but the samples and the sample rate is used."""
+    """Find and decode every picture in a recording; nothing but the samples and the sample rate is used.
+
+    Recordings at another rate than the waveform's are resampled. Damage is said, and costs what it covers.
+    """
+    from sdr.playback import Playback
     from sdr.recording import open_recording
 
-    recording, waveform = open_recording(source), _waveform(link)
-    recording.require_rate(waveform)
+    waveform = _waveform(link)
+    playback = Playback(open_recording(source, rate_hz), waveform)
     _prepare_folder(out)
     with _working("load models") as stage:
         from calibration.compare import quality_json
-        from flowgraphs.link import decode, listen
+        from calibration.hearing import Hearing
+        from flowgraphs.link import decode
         from models.image import load_image, save_image
         from models.metrics import quality
-        from sdr.receive import Receiver
 
         original = load_image(reference) if reference is not None else None
-        codec, receiver = _codec(model), Receiver(waveform)
+        codec, hearing = _codec(model), Hearing(playback, waveform)
         images: list[dict[str, Any]] = []
         stage("search for packets")
-        for found in listen(recording.chunks(), receiver):
-            entry: dict[str, Any] = {
-                "file": None,
-                "snr_db_estimated": found.snr_db,
-                "cfo_hz_estimated": found.cfo_hz,
-                "sfo_ppm_estimated": found.sfo_ppm,
-                "packets_received": found.packets_received,
-                "packets_expected": found.packets_expected,
-                "session": found.session,
-                "image_id": found.image_id,
-                "start_sample": found.start_sample,
-            }
+        for found in hearing.images():
+            entry: dict[str, Any] = {"file": None, **hearing.describe(found)}
             images.append(entry)
             stage(f"decode picture {len(images)}")
             try:
@@ -236,14 +237,15 @@ def receive(
                 entry["quality"] = quality_json(quality(original, picture))
             elif original is not None:
                 entry["reason"] = f"the reference is {original.shape[1]}×{original.shape[0]}: no quality measured"
-    report = {"images": images, "packets_rejected": receiver.packets_rejected, "notes": list(recording.notes)}
+    report = {"images": images, **hearing.report()}
     if as_json:
         print(json.dumps(report))
         return
-    for note in recording.notes:
+    for note in report["notes"]:
         terminal.print(note, style="yellow")
     if not images:
-        print(f"no image found in {recording.samples} samples ({receiver.packets_rejected} packets rejected)")
+        rejected = ", ".join(f"{count} × {reason}" for reason, count in hearing.faulty().items())
+        print(f"no image found in {playback.recording.samples} samples; packets rejected: {rejected or 'none'}")
     for entry in images:
         measured = entry.get("quality")
         print(
@@ -251,7 +253,7 @@ def receive(
             f"CFO {round(entry['cfo_hz_estimated'])} Hz, "
             f"{entry['packets_received']} of {entry['packets_expected']} packets"
             + (f", PSNR {measured['psnr_db']:.2f} dB" if measured and measured["psnr_db"] is not None else "")
-            + (f" – {entry['reason']}" if "reason" in entry else "")
+            + "".join(f" – {entry[key]}" for key in ("incomplete", "reason") if key in entry)
         )
 
 

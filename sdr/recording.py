@@ -1,7 +1,6 @@
 """SigMF recordings (sigmf.org, core 1.2): JSON beside raw samples, written atomically and read in chunks."""
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,16 @@ DATATYPES: dict[str, _Datatype] = {
     "ci16_le": _Datatype("<i2", 32768.0),
     "ci8": _Datatype("i1", 128.0),
 }
+_RAW = {
+    ".cf32": "cf32_le",
+    ".fc32": "cf32_le",
+    ".cfile": "cf32_le",
+    ".cs16": "ci16_le",
+    ".sc16": "ci16_le",
+    ".cs8": "ci8",
+    ".sc8": "ci8",
+}
+"""Datatypes by the names that raw files usually have."""
 
 
 def write_recording(
@@ -94,25 +103,18 @@ def _replace(path: Path, content: bytes) -> None:
 
 @dataclass(frozen=True)
 class Recording:
-    """An opened SigMF recording; samples are read when asked for."""
+    """An opened recording; samples are read when asked for."""
 
-    meta_path: Path
     data_path: Path
     datatype: str
     sample_rate_hz: float
     samples: int
     """Whole complex samples in the data file."""
+    gaps: tuple[tuple[int, int], ...]
+    """Sample before which the recorder left out samples, and how many."""
     annotations: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
     """What was odd about the files and how it was taken, for people."""
-
-    def require_rate(self, waveform: Waveform) -> None:
-        """Raise SdrError unless the recording has the waveform's sample rate."""
-        if not math.isclose(self.sample_rate_hz, waveform.sample_rate_hz, rel_tol=1e-6):
-            raise SdrError(
-                f"{self.meta_path} is sampled at {self.sample_rate_hz:g} Hz but waveform '{waveform.name}' needs "
-                f"{waveform.sample_rate_hz:g} Hz: resample the recording or choose another waveform"
-            )
 
     def chunks(self, chunk_samples: int = _CHUNK_SAMPLES) -> Iterator[Complex64[np.ndarray, "n"]]:
         """Yield the samples in order, full scale 1, at most `chunk_samples` at a time.
@@ -135,41 +137,88 @@ class Recording:
             raise SdrError(f"cannot read {self.data_path}: {error.strerror}") from error
 
 
-def open_recording(meta_path: Path) -> Recording:
-    """Open a SigMF recording by its .sigmf-meta (or .sigmf-data) file.
+def open_recording(path: Path, rate_hz: float | None = None) -> Recording:
+    """Open a SigMF recording by its .sigmf-meta (or .sigmf-data) file, or a raw file whose suffix tells its datatype.
 
-    A sample that is cut off at the end is dropped and noted. Raises SdrError for missing, empty or malformed files,
-    for a datatype outside `DATATYPES`, several channels, or an absent sample rate.
+    `rate_hz` is the sample rate if the recording states none, and wins over a stated one. A sample that is cut off at
+    the end is dropped and noted. Raises SdrError for missing, empty or malformed files, for a datatype outside
+    `DATATYPES`, several channels, or a sample rate that is absent or none.
     """
-    path = Path(meta_path)
+    path = Path(path)
+    if path.suffix in _RAW:
+        if rate_hz is None:
+            raise SdrError(f"{path} is a raw file, which states no sample rate: give it with --rate-hz")
+        return _open(path, _RAW[path.suffix], _rate(rate_hz, path), {}, [])
     if path.suffix not in (_META, _DATA):
-        raise SdrError(f"{path} is no SigMF recording: its name must end in {_META}")
+        raise SdrError(f"{path} is no SigMF recording, NAME{_META}, and no raw one: NAME{', NAME'.join(_RAW)}")
     path = path.with_suffix(_META)
     meta = _read_meta(path)
     information = meta["global"]
     datatype = information.get("core:datatype")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise SdrError(f"{path} has datatype {datatype!r}; can be read: {', '.join(DATATYPES)}")
-    rate = information.get("core:sample_rate")
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < _RATE_LIMIT_HZ:
-        raise SdrError(
-            f"{path} states no valid core:sample_rate: add the rate, in samples per second, to its global object"
-        )
     if (channels := information.get("core:num_channels", 1)) != 1:
         raise SdrError(f"{path} has {channels} channels: keep one of them")
-    data_path = path.with_suffix(_DATA)
+    stated = information.get("core:sample_rate")
+    notes = []
+    if rate_hz is not None and stated is not None and rate_hz != stated:
+        notes.append(f"{path.name} states a sample rate of {stated} Hz; taken at {rate_hz:g} Hz, as told")
+    return _open(path.with_suffix(_DATA), datatype, _rate(stated if rate_hz is None else rate_hz, path), meta, notes)
+
+
+def _rate(value: object, path: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _RATE_LIMIT_HZ:
+        raise SdrError(
+            f"{path} has no valid sample rate (core:sample_rate is {value!r}): "
+            "state it in the metadata, or give it with --rate-hz, in samples per second"
+        )
+    return float(value)
+
+
+def _open(data_path: Path, datatype: str, rate_hz: float, meta: Mapping[str, Any], notes: list[str]) -> Recording:
     try:
         size = data_path.stat().st_size
     except OSError as error:
-        raise SdrError(f"cannot read {data_path}, the samples of {path.name}: {error.strerror}") from error
+        raise SdrError(f"cannot read the samples, {data_path}: {error.strerror}") from error
     width = 2 * np.dtype(DATATYPES[datatype].scalar).itemsize
     if size < width:
         raise SdrError(f"{data_path} is empty")
-    notes = []
     if size % width:
         notes.append(f"{data_path.name} ends within a sample: its last {size % width} bytes are ignored")
-    annotations = tuple(entry for entry in meta.get("annotations", []) if isinstance(entry, dict))
-    return Recording(path, data_path, datatype, float(rate), size // width, annotations, tuple(notes))
+    gaps, odd = _gaps(meta.get("captures", []), size // width, data_path.name)
+    return Recording(
+        data_path, datatype, rate_hz, size // width, gaps, tuple(meta.get("annotations", [])), (*notes, *odd)
+    )
+
+
+def _gaps(captures: Sequence[Any], samples: int, name: str) -> tuple[tuple[tuple[int, int], ...], list[str]]:
+    """Where `core:global_index` jumps from one capture to the next, and what is odd about them.
+
+    Raises SdrError for captures with headers between the samples.
+    """
+    gaps, notes = [], []
+    before = None
+    for capture in captures:
+        if capture.get("core:header_bytes"):
+            raise SdrError(f"{name} has headers between its samples (core:header_bytes): convert it to plain SigMF")
+        start, index = capture.get("core:sample_start"), capture.get("core:global_index")
+        if not _is_count(start) or not (index is None or _is_count(index)) or start >= samples:
+            notes.append(f"{name}: a capture said to start at sample {start!r}, index {index!r}, is ignored")
+            continue
+        if before is not None and capture.get("core:frequency") != before.get("core:frequency"):
+            notes.append(f"{name}: another centre frequency from sample {start} on")
+        if before is not None and index is not None and before.get("core:global_index") is not None:
+            lost = index - before["core:global_index"] - (start - before["core:sample_start"])
+            if lost > 0 and start > 0:
+                gaps.append((start, lost))
+            elif lost < 0:
+                notes.append(f"{name}: the capture at sample {start} begins before the one before it has ended")
+        before = capture
+    return tuple(sorted(gaps)), notes
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -181,6 +230,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise SdrError(f"{path} is not valid JSON: {str(error).splitlines()[0]}") from error
     if not isinstance(meta, dict) or not isinstance(meta.get("global"), dict):
         raise SdrError(f"{path} is no SigMF metadata: it has no global object")
-    if not isinstance(meta.get("annotations", []), list):
-        raise SdrError(f"{path} is no SigMF metadata: annotations is not a list")
+    for key in ("captures", "annotations"):
+        entries = meta.get(key, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise SdrError(f"{path} is no SigMF metadata: {key} is no list of objects")
     return meta

@@ -10,7 +10,7 @@ import pytest
 from sdr.errors import SdrError
 from sdr.recording import open_recording, write_recording
 from sdr.transmit import PacketSpan
-from sdr.waveform import DEFAULT, Waveform
+from sdr.waveform import DEFAULT
 from tests.sdr.helpers import passage, receive
 
 SAMPLES = (np.linspace(-0.9, 0.9, 1000) * np.exp(1j * np.arange(1000))).astype(np.complex64)
@@ -86,11 +86,61 @@ def test_the_data_file_names_the_recording_too(tmp_path: Path) -> None:
     assert open_recording(written(tmp_path).with_suffix(".sigmf-data")).samples == 1000
 
 
-def test_another_rate_is_refused_naming_both(tmp_path: Path) -> None:
-    recording = open_recording(edited(tmp_path, sample_rate=2_500_000))
-    with pytest.raises(SdrError, match=r"2\.5e\+06 Hz.*4e\+06 Hz"):
-        recording.require_rate(DEFAULT)
-    recording.require_rate(Waveform(sample_rate_hz=2.5e6))
+def test_a_rate_that_is_told_supplies_or_replaces_the_stated_one(tmp_path: Path) -> None:
+    assert open_recording(edited(tmp_path, sample_rate=None), 5e6).sample_rate_hz == 5e6
+    recording = open_recording(written(tmp_path), 5e6)
+    assert recording.sample_rate_hz == 5e6 and "4000000" in recording.notes[0]
+    assert open_recording(written(tmp_path), 4e6).notes == ()
+
+
+@pytest.mark.parametrize(("suffix", "datatype"), [(".cf32", "cf32_le"), (".cs16", "ci16_le"), (".cs8", "ci8")])
+def test_a_raw_file_needs_a_rate_and_its_name_tells_the_datatype(tmp_path: Path, suffix: str, datatype: str) -> None:
+    path = tmp_path / f"air{suffix}"
+    path.write_bytes(SAMPLES.tobytes())
+    with pytest.raises(SdrError, match=r"states no sample rate.*--rate-hz"):
+        open_recording(path)
+    recording = open_recording(path, 4e6)
+    assert (recording.datatype, recording.sample_rate_hz) == (datatype, 4e6)
+    for rate_hz in (0.0, -4e6, float("nan"), float("inf"), 1e300):
+        with pytest.raises(SdrError, match="no valid sample rate"):
+            open_recording(path, rate_hz)
+
+
+def with_captures(folder: Path, captures: object) -> Path:
+    path = written(folder)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "captures": captures}))
+    return path
+
+
+def capture(start: object, index: object = None, **others: object) -> dict[str, object]:
+    keys = {"sample_start": start, "global_index": index, **others}
+    return {f"core:{key}": value for key, value in keys.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("captures", "gaps", "word"),
+    [
+        ([], (), ""),
+        ([capture(0, 50), capture(400, 450), capture(700, 1000)], ((700, 250),), ""),
+        ([capture(0), capture(400)], (), ""),  # without an index nothing tells that anything is missing
+        ([capture(0, 50), capture(400, 300)], (), "before the one before it has ended"),
+        ([capture(0, frequency=1e9), capture(400, frequency=2e9)], (), "centre frequency from sample 400"),
+        ([capture(0, 0), capture(5000, 9000)], (), "5000"),
+        ([capture("0"), capture(-1), capture(True), {}], (), "ignored"),
+        ([capture(0, -5), capture(0, 1.5), capture(0, "1")], (), "ignored"),
+    ],
+)
+def test_captures_tell_of_gaps(
+    tmp_path: Path, captures: list[object], gaps: tuple[tuple[int, int], ...], word: str
+) -> None:
+    recording = open_recording(with_captures(tmp_path, captures))
+    assert recording.gaps == gaps
+    assert word in " ".join(recording.notes) and bool(word) == bool(recording.notes)
+
+
+def test_headers_between_the_samples_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SdrError, match="header_bytes"):
+        open_recording(with_captures(tmp_path, [capture(0, header_bytes=64)]))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +164,19 @@ def test_wrong_metadata_is_refused(tmp_path: Path, changes: dict[str, Any], word
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"global": 3}', '{"global": {}, "annotations": 3}', "\x00", "[" * 10**5]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"global": 3}',
+        '{"global": {}, "annotations": 3}',
+        '{"global": {}, "captures": {}}',
+        '{"global": {}, "captures": [3]}',
+        "\x00",
+        "[" * 10**5,
+    ],
 )
 def test_malformed_metadata_is_refused(tmp_path: Path, text: str) -> None:
     path = written(tmp_path)

@@ -1,0 +1,204 @@
+"""What a receiver hears in a recording, as numbers: images, packets, rejected candidates, what is missing and why."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Complex64
+
+from flowgraphs.link import listen
+from sdr.candidate import Candidate, Reason
+from sdr.playback import Playback
+from sdr.receive import ReceivedImage, Receiver
+from sdr.waveform import Waveform
+
+_LOG_LIMIT = 10_000
+"""Packets, and rejected candidates, that are remembered: the last ones. The counts hold all."""
+
+
+@dataclass(frozen=True)
+class HeardPacket:
+    """A packet whose header was right; samples are counted at the waveform's rate."""
+
+    start_sample: int
+    end_sample: int
+    session: int
+    image_id: int
+    packet_index: int
+    packet_count: int
+    snr_db: float
+    level_dbfs: float
+    """Power within the band."""
+    cfo_hz: float
+    sfo_ppm: float
+    cut_share: float
+    """Of the payload, because samples were missing."""
+
+
+class Hearing:
+    """Listens to a recording and remembers what it hears. Everything is known once `images` has come to its end."""
+
+    def __init__(
+        self,
+        playback: Playback,
+        waveform: Waveform,
+        *,
+        on_packet: Callable[[Candidate], None] | None = None,
+        on_samples: Callable[[Complex64[np.ndarray, "n"]], None] | None = None,
+    ) -> None:
+        self.playback = playback
+        self.waveform = waveform
+        self.samples = 0
+        self.packets: deque[HeardPacket] = deque(maxlen=_LOG_LIMIT)
+        self.rejected: deque[Candidate] = deque(maxlen=_LOG_LIMIT)
+        self.packet_count = 0
+        self.rejected_count: Counter[Reason] = Counter()
+        self._on_packet = on_packet
+        self._on_samples = on_samples
+
+    def images(self) -> Iterator[ReceivedImage]:
+        """Every image in the recording, as soon as it is complete or timed out."""
+        yield from listen(self._counted(), Receiver(self.waveform, observer=self._note))
+
+    def _counted(self) -> Iterator[Complex64[np.ndarray, "_"]]:
+        for chunk in self.playback:
+            self.samples += chunk.size
+            if self._on_samples is not None:
+                self._on_samples(chunk)
+            yield chunk
+
+    def _note(self, candidate: Candidate) -> None:
+        if candidate.reason is not None:
+            self.rejected.append(candidate)
+            self.rejected_count[candidate.reason] += 1
+            return
+        self.packets.append(_heard(candidate, self.waveform))
+        self.packet_count += 1
+        if self._on_packet is not None:
+            self._on_packet(candidate)
+
+    def describe(self, found: ReceivedImage) -> dict[str, Any]:
+        """Numbers of an image that has just come; `incomplete` says in words what of it is missing, and why."""
+        described: dict[str, Any] = {
+            "snr_db_estimated": found.snr_db,
+            "cfo_hz_estimated": found.cfo_hz,
+            "sfo_ppm_estimated": found.sfo_ppm,
+            "packets_received": found.packets_received,
+            "packets_expected": found.packets_expected,
+            "erased_share": float(np.mean(np.isinf(found.noise_var))) if found.noise_var.size else 0.0,
+            "session": found.session,
+            "image_id": found.image_id,
+            "start_sample": self.playback.file_sample(found.start_sample),
+            "start_s": found.start_sample / self.waveform.sample_rate_hz,
+        }
+        key = (found.session, found.image_id)
+        packets = [p for p in self.packets if (p.session, p.image_id) == key and p.start_sample >= found.start_sample]
+        if reason := why_incomplete(packets, self.samples):
+            described["incomplete"] = reason
+        return described
+
+    def faulty(self) -> dict[str, int]:
+        """How many preambles led to no packet, by reason; what merely looked like a short sequence does not count."""
+        return {why.value: n for why, n in self.rejected_count.items() if why is not Reason.UNCONFIRMED}
+
+    def report(self) -> dict[str, Any]:
+        """Condition of the recording, packets and rejected candidates, for JSON."""
+        playback, recording = self.playback, self.playback.recording
+        return {
+            "recording": {
+                "file": str(recording.data_path),
+                "datatype": recording.datatype,
+                "sample_rate_hz": recording.sample_rate_hz,
+                "samples": recording.samples,
+                "resampled": [playback.conversion.up, playback.conversion.down],
+                "clipped_share": playback.clipped_share,
+                "bad_samples": playback.bad_samples,
+                "missing_samples": playback.missing_samples,
+                "gaps": [{"sample": sample, "missing": missing} for sample, missing in recording.gaps],
+            },
+            "packets_received": self.packet_count,
+            "packets_rejected": sum(self.faulty().values()),
+            "rejected": {reason.value: count for reason, count in self.rejected_count.items()},
+            "notes": playback.notes(),
+        }
+
+    def packet_rows(self) -> list[dict[str, Any]]:
+        """One row per packet, for JSON; samples of the data file."""
+        return [
+            asdict(packet)
+            | {
+                "start_sample": self.playback.file_sample(packet.start_sample),
+                "end_sample": self.playback.file_sample(packet.end_sample),
+                "start_s": packet.start_sample / self.waveform.sample_rate_hz,
+            }
+            for packet in self.packets
+        ]
+
+    def rejected_rows(self) -> list[dict[str, Any]]:
+        """One row per rejected candidate, for JSON; samples of the data file."""
+        return [
+            {
+                "start_sample": self.playback.file_sample(candidate.start_sample),
+                "start_s": candidate.start_sample / self.waveform.sample_rate_hz,
+                "cfo_hz": candidate.cfo_hz,
+                "reason": candidate.reason,
+            }
+            for candidate in self.rejected
+        ]
+
+
+def _heard(candidate: Candidate, waveform: Waveform) -> HeardPacket:
+    packet, spectrum = candidate.packet, candidate.spectrum
+    assert packet is not None and spectrum is not None
+    whole = (len(spectrum) - 2 - waveform.header_symbols) * waveform.data_carriers
+    signal = max(packet.signal, float(np.finfo(np.float64).tiny))
+    contents = packet.header
+    return HeardPacket(
+        start_sample=packet.start_sample,
+        end_sample=packet.end_sample,
+        session=contents.session,
+        image_id=contents.image_id,
+        packet_index=contents.packet_index,
+        packet_count=contents.packet_count,
+        snr_db=float(10 * np.log10(signal / packet.noise)),
+        level_dbfs=float(10 * np.log10(signal) + 20 * np.log10(waveform.tx_rms)),
+        cfo_hz=packet.cfo_hz,
+        sfo_ppm=packet.sfo_ppm,
+        cut_share=1 - whole / packet.symbols.size,
+    )
+
+
+def why_incomplete(packets: Sequence[HeardPacket], samples: int) -> str | None:
+    """What of an image's packets is missing, and why, from where they would lie if sent back to back.
+
+    `packets` are those that came, of one image; `samples` is how many samples were heard. None: nothing is missing.
+    """
+    if not packets:
+        return None
+    first = min(packets, key=lambda packet: packet.start_sample)
+    length = first.end_sample - first.start_sample
+    missing = sorted(set(range(first.packet_count)) - {packet.packet_index for packet in packets})
+    groups: dict[str, list[int]] = {}
+    for index in missing:
+        start = first.start_sample + (index - first.packet_index) * length
+        where = "before the recording begins" if start < 0 else "after it ends" if start + length > samples else "lost"
+        groups.setdefault(where, []).append(index)
+    parts = [f"{_listed(indices)} {where}" for where, indices in groups.items()]
+    cut = [packet.packet_index for packet in packets if packet.cut_share > 0]
+    if cut:
+        parts.append(f"{_listed(sorted(set(cut)))} cut short")
+    return "; ".join(parts) or None
+
+
+def _listed(indices: Sequence[int]) -> str:
+    """[1] is 'packet 1', [0, 1, 2, 5] is 'packets 0…2, 5'."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    names = [f"{run[0]}…{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    return f"packet{'s' if len(indices) > 1 else ''} {', '.join(names)}"
