@@ -9,7 +9,8 @@ from sdr import hardware
 
 
 def tone(frequency: float, amplitude: float, count: int) -> np.ndarray:
-    return (amplitude * np.exp(2j * np.pi * frequency * np.arange(count))).astype(np.complex64)
+    samples: np.ndarray = amplitude * np.exp(2j * np.pi * frequency * np.arange(count))
+    return samples.astype(np.complex64)
 
 
 def lines(samples: np.ndarray) -> np.ndarray:
