@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 import scipy.ndimage
-from jaxtyping import Bool, Complex64, Float64, Int64
+from jaxtyping import Bool, Complex64, Float32, Float64, Int64
 
 from sdr import ofdm
 from sdr.waveform import Waveform
@@ -23,6 +23,7 @@ _PERIODIC_DEVIATIONS = 5.2
 _ZERO_PADDING = 2
 _CONFIRMATION_EXPONENT = 20.0
 """White noise exceeds a share of 20/n of the energy of two long symbols with probability 1e-8 per position."""
+_PERIODICITY_PARTS = 16
 _SEARCH_SHARE = 0.6
 """Half-width of the timing search around the detector's estimate, in lengths of the short sequence."""
 EARLY_SAMPLES = 6
@@ -39,16 +40,30 @@ class Found:
     """Carrier frequency offset in cycles per sample."""
 
 
-def detect(samples: Complex64[np.ndarray, "n"], waveform: Waveform) -> Int64[np.ndarray, "candidates"]:
-    """Return estimated starts of short sequences, ascending, good to about a period."""
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What the detector made of a stretch of samples."""
+
+    candidates: Int64[np.ndarray, "candidates"]
+    """Estimated starts of short sequences, ascending, good to about a period."""
+    periodicity: float
+    """How much of the energy has the short sequence's period at most times, from 0 (noise) to 1 (a tone)."""
+
+
+def detect(samples: Complex64[np.ndarray, "n"], waveform: Waveform) -> Detection:
+    """Search samples for short sequences."""
     period, span = waveform.short_period, waveform.short_repeats - 1
     hops = samples.size // period
     if hops <= span + 1:
-        return np.zeros(0, np.int64)
+        return Detection(np.zeros(0, np.int64), 0.0)
     frames = samples[: hops * period].reshape(hops, period)
-    correlation = _moving_sum(np.einsum("ij,ij->i", frames[:-1].conj(), frames[1:]), span)
-    parts = frames.view(np.float32)
-    energy = _moving_sum(np.einsum("ij,ij->i", parts, parts), span)
+    # Complex products as real ones of a signal and of itself turned by 90°: a third faster.
+    parts, turned = frames.view(np.float32), (frames * np.complex64(1j)).view(np.float32)
+    products = np.empty(hops - 1, np.complex64)
+    np.einsum("ij,ij->i", parts[:-1], parts[1:], out=products.real)
+    np.einsum("ij,ij->i", turned[:-1], parts[1:], out=products.imag)
+    energies = np.einsum("ij,ij->i", parts, parts)
+    correlation, energy = _moving_sum(products, span), _moving_sum(energies, span)
     strength = correlation.real**2 + correlation.imag**2
     product = energy[:-1] * energy[1:]
     # Between the squared correlation itself, whose peaks drown beside a stronger packet, and the squared coefficient,
@@ -62,7 +77,7 @@ def detect(samples: Complex64[np.ndarray, "n"], waveform: Waveform) -> Int64[np.
             starts.append(hop)
     candidates = np.array(starts, np.int64) * period
     periodic, _ = _periodogram(samples, candidates, waveform)
-    return np.asarray(candidates[periodic])
+    return Detection(candidates[periodic], _periodicity(products, energies[1:]))
 
 
 def reach(waveform: Waveform) -> tuple[int, int]:
@@ -92,6 +107,13 @@ def locate(
 
 def _search_samples(waveform: Waveform) -> int:
     return round(_SEARCH_SHARE * waveform.short_samples)
+
+
+def _periodicity(products: Complex64[np.ndarray, "hops"], energies: Float32[np.ndarray, "hops"]) -> float:
+    edges = np.arange(0, products.size, max(products.size // _PERIODICITY_PARTS, 1))
+    correlation, energy = np.abs(np.add.reduceat(products, edges)), np.add.reduceat(energies, edges)
+    shares = np.sort(correlation / np.maximum(energy, np.finfo(np.float32).tiny))
+    return float(shares[shares.size // 2])
 
 
 def _moving_sum(values: np.ndarray, length: int) -> np.ndarray:

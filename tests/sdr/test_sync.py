@@ -54,7 +54,7 @@ def test_a_recording_may_begin_within_the_short_sequence() -> None:
 def test_noise_seldom_makes_candidates() -> None:
     rng = np.random.default_rng(3)
     noise = (rng.standard_normal(500_000) + 1j * rng.standard_normal(500_000)).astype(np.complex64)
-    candidates = sync.detect(noise, DEFAULT)
+    candidates = sync.detect(noise, DEFAULT).candidates
     assert candidates.size < 5  # each costs a correlation
     before, after = sync.reach(DEFAULT)
     inside = candidates[(candidates >= before) & (candidates + after <= noise.size)]
@@ -63,4 +63,4 @@ def test_noise_seldom_makes_candidates() -> None:
 
 def test_a_periodic_signal_does_not_flood_the_receiver() -> None:
     periodic = np.tile(ofdm.grid(DEFAULT).preamble[:16], 10_000)
-    assert sync.detect(periodic, DEFAULT).size <= periodic.size / DEFAULT.short_samples + 1
+    assert sync.detect(periodic, DEFAULT).candidates.size <= periodic.size / DEFAULT.short_samples + 1
