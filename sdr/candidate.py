@@ -16,6 +16,7 @@ class Reason(StrEnum):
     UNCONFIRMED = "no long training symbols after it"
     OVERLAP = "on top of another packet"
     HEADER = "header fails its CRC"
+    FOREIGN = "header of another version"
     CONTRADICTION = "header contradicts itself"
     CUT = "cut off before its payload"
 

@@ -2,6 +2,9 @@
 
 122 bits of fields and reserve, CRC-32 (IEEE 802.3), K=7 rate-1/2 code: 320 coded bits, repeated over the header
 symbols in BPSK and permuted. One correct header suffices to lay out the whole image.
+
+The first 8 bits are the version. Every later version keeps them there, and the length and the CRC, so that receivers
+of all versions can tell a packet that is not for them from a damaged one.
 """
 
 import zlib
@@ -28,6 +31,7 @@ _WIDTHS = {
     "reserved": 7,
 }
 _FIELD_BITS = sum(_WIDTHS.values())
+_FIELD_BYTES = -(-_FIELD_BITS // 8)
 INFO_BITS = _FIELD_BITS + 32
 CODED_BITS = 2 * (INFO_BITS + fec.TAIL_BITS)
 
@@ -50,6 +54,13 @@ class Header:
     repetition: int
 
 
+@dataclass(frozen=True)
+class ForeignHeader:
+    """A header that arrived intact but follows rules that this version doesn't know."""
+
+    version: int
+
+
 def pack(header: Header) -> UInt8[np.ndarray, "info"]:
     """Return the `INFO_BITS` bits of a header with its CRC."""
     values = {
@@ -63,23 +74,33 @@ def pack(header: Header) -> UInt8[np.ndarray, "info"]:
         "repetition_log2": REPETITIONS.index(header.repetition),
         "reserved": 0,
     }
-    text = "".join(f"{values[name]:0{width}b}" for name, width in _WIDTHS.items())
-    return np.array([int(digit) for digit in text + f"{_crc(text):032b}"], dtype=np.uint8)
-
-
-def unpack(bits: UInt8[np.ndarray, "info"]) -> Header | None:
-    """Return the header in `bits`, or None if the CRC, the version or the reserve is wrong."""
-    text = "".join(map(str, bits.tolist()))
-    if int(text[_FIELD_BITS:], 2) != _crc(text[:_FIELD_BITS]):
-        return None
-    values, position = {}, 0
+    word = 0
     for name, width in _WIDTHS.items():
-        values[name] = int(text[position : position + width], 2)
-        position += width
-    if values.pop("version") != VERSION or values.pop("reserved") != 0:
+        word = word << width | values[name]
+    fields = word.to_bytes(_FIELD_BYTES, "big")
+    framed = np.frombuffer(fields + zlib.crc32(fields).to_bytes(4, "big"), np.uint8)
+    return np.unpackbits(framed)[-INFO_BITS:]
+
+
+def unpack(bits: UInt8[np.ndarray, "blocks info"]) -> list[Header | ForeignHeader | None]:
+    """Return the header in each block of bits; None where the CRC is wrong."""
+    padding = 8 * (_FIELD_BYTES + 4) - INFO_BITS
+    rows = np.packbits(np.pad(bits, ((0, 0), (padding, 0))), axis=1)
+    return [_parse(row.tobytes()) for row in rows]
+
+
+def _parse(framed: bytes) -> Header | ForeignHeader | None:
+    fields, crc = framed[:_FIELD_BYTES], framed[_FIELD_BYTES:]
+    if zlib.crc32(fields).to_bytes(4, "big") != crc:
         return None
-    repetition = REPETITIONS[values.pop("repetition_log2")]
-    return Header(repetition=repetition, **values)
+    word, values = int.from_bytes(fields, "big"), {}
+    for name, width in reversed(_WIDTHS.items()):
+        values[name] = word & ((1 << width) - 1)
+        word >>= width
+    version = values.pop("version")
+    if version != VERSION or values.pop("reserved") != 0:
+        return ForeignHeader(version)
+    return Header(repetition=REPETITIONS[values.pop("repetition_log2")], **values)
 
 
 def modulate(header: Header, waveform: Waveform) -> Complex64[np.ndarray, "symbols carriers"]:
@@ -89,13 +110,15 @@ def modulate(header: Header, waveform: Waveform) -> Complex64[np.ndarray, "symbo
     return np.asarray(points, np.complex64)
 
 
-def demodulate(llr: Float[np.ndarray, "packets symbols carriers"], waveform: Waveform) -> list[Header | None]:
-    """Decode the headers of many packets from the LLRs of their BPSK points (positive: 0 bit)."""
+def demodulate(
+    llr: Float[np.ndarray, "packets symbols carriers"], waveform: Waveform
+) -> list[Header | ForeignHeader | None]:
+    """Decode the headers of many packets from the LLRs of their BPSK points (positive: 0 bit); see `unpack`."""
     if not len(llr):
         return []
     flat = llr.reshape(len(llr), -1)
     combined = np.stack([np.bincount(_positions(waveform), weights=row, minlength=CODED_BITS) for row in flat])
-    return [unpack(bits) for bits in fec.decode_blocks(combined)]
+    return unpack(fec.decode_blocks(combined))
 
 
 @lru_cache(maxsize=16)
@@ -104,7 +127,3 @@ def _positions(waveform: Waveform) -> Int64[np.ndarray, "slots"]:
     slots = waveform.header_symbols * waveform.data_carriers
     copies = -(-slots // CODED_BITS)
     return sequences.permutations("header", copies, CODED_BITS).reshape(-1)[:slots]
-
-
-def _crc(text: str) -> int:
-    return zlib.crc32(int(text, 2).to_bytes(-(-_FIELD_BITS // 8), "big"))

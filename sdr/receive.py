@@ -17,7 +17,7 @@ from sdr.candidate import Candidate, Reason
 from sdr.errors import SdrError
 from sdr.excise import MARGIN_SAMPLES, excise_lines
 from sdr.framing import FramePlan, plan_frame
-from sdr.header import Header
+from sdr.header import ForeignHeader, Header
 from sdr.waveform import Waveform
 
 __all__ = ["ReceivedImage", "Receiver"]
@@ -42,6 +42,8 @@ class Receiver:
 
     packets_rejected: int
     """Preambles found whose header failed its CRC or contradicted itself, or whose payload was cut off."""
+    packets_foreign: int
+    """Packets whose header follows another version of these rules; not among the rejected."""
     bad_samples: int
     """Samples that were NaN, infinite or absurdly large, and taken as 0."""
 
@@ -52,6 +54,7 @@ class Receiver:
             raise SdrError(f"timeout_s must be positive, got {timeout_s}")
         self.waveform = waveform
         self.packets_rejected = 0
+        self.packets_foreign = 0
         self.bad_samples = 0
         self._timeout_samples = round(timeout_s * waveform.sample_rate_hz)
         before, after = sync.reach(waveform)
@@ -159,7 +162,11 @@ class Receiver:
                 continue
             # Whatever was taken for a preamble here must not hide a real one close behind it.
             self._packet_start, self._busy_until = start + offset, start + offset + waveform.cyclic_prefix
-            plan = _plan(contents, waveform)
+            if isinstance(contents, ForeignHeader):
+                self.packets_foreign += 1
+                self._report(start + offset, found.cfo, Reason.FOREIGN)
+                continue
+            plan = plan_of(contents, waveform)
             first = 2 + waveform.header_symbols
             rows = self._whole_rows(view.size, found, first + plan.payload_symbols) if plan else 0
             if contents is None or plan is None or rows <= first:
@@ -174,11 +181,13 @@ class Receiver:
             images += self._assembler.add(packet, plan)
         return images
 
-    def _headers(self, view: Complex64[np.ndarray, "n"], heard: list[sync.Found]) -> list[Header | None]:
+    def _headers(
+        self, view: Complex64[np.ndarray, "n"], heard: list[sync.Found]
+    ) -> list[Header | ForeignHeader | None]:
         """Contents of the headers; those that fail are tried again with a better channel estimate."""
         waveform = self.waveform
         spectra = [self._spectrum(view, found, 2 + waveform.header_symbols) for found in heard]
-        headers: list[Header | None] = [None] * len(heard)
+        headers: list[Header | ForeignHeader | None] = [None] * len(heard)
         for sparse in (False, True):
             left = [index for index, contents in enumerate(headers) if contents is None]
             if left:
@@ -253,7 +262,7 @@ class Receiver:
             self._report(candidate + offset, None, Reason.UNCONFIRMED)
 
 
-def _plan(contents: Header | None, waveform: Waveform) -> FramePlan | None:
+def plan_of(contents: Header | None, waveform: Waveform) -> FramePlan | None:
     """The layout that a header implies, or None if the header is missing or contradicts itself."""
     if contents is None:
         return None

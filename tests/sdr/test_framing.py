@@ -1,4 +1,4 @@
-"""Header, side information and interleaver: exact costs, round trips, stable sequences."""
+"""Side information and interleaver: exact costs, round trips, stable sequences."""
 
 import zlib
 
@@ -10,17 +10,6 @@ from hypothesis import strategies as st
 from sdr import fec, framing, header, sequences
 from sdr.errors import SdrError
 from sdr.waveform import DEFAULT
-
-headers = st.builds(
-    header.Header,
-    session=st.integers(0, header.SESSION_LIMIT - 1),
-    image_id=st.integers(0, header.IMAGE_ID_LIMIT - 1),
-    packet_index=st.integers(0, header.PACKET_LIMIT - 1),
-    packet_count=st.integers(1, header.PACKET_LIMIT),
-    jscc_symbols=st.integers(0, (1 << 25) - 1),
-    side_bytes=st.integers(0, header.SIDE_LIMIT),
-    repetition=st.sampled_from(header.REPETITIONS),
-)
 
 
 def test_splitmix64_known_answer() -> None:
@@ -40,42 +29,6 @@ def test_crc_known_answer() -> None:
 
 def _llr(symbols: np.ndarray) -> np.ndarray:
     return np.asarray(np.stack([symbols.real, symbols.imag], axis=1).reshape(-1))
-
-
-@given(headers)
-def test_header_round_trip(contents: header.Header) -> None:
-    bits = header.pack(contents)
-    assert bits.size == header.INFO_BITS
-    assert header.unpack(bits) == contents
-
-
-@given(headers, st.integers(0, header.INFO_BITS - 1))
-def test_one_wrong_bit_spoils_a_header(contents: header.Header, place: int) -> None:
-    bits = header.pack(contents)
-    bits[place] ^= 1
-    assert header.unpack(bits) is None
-
-
-def test_random_bits_are_no_header() -> None:
-    rng = np.random.default_rng(0)
-    assert not any(header.unpack(row) for row in rng.integers(0, 2, (5000, header.INFO_BITS)).astype(np.uint8))
-
-
-def test_another_version_is_no_header(monkeypatch: pytest.MonkeyPatch) -> None:
-    contents = header.Header(1, 2, 0, 1, 100, 10, 2)
-    monkeypatch.setattr(header, "VERSION", header.VERSION + 1)
-    bits = header.pack(contents)
-    monkeypatch.undo()
-    assert header.unpack(bits) is None
-
-
-def test_headers_survive_0_db() -> None:
-    rng = np.random.default_rng(1)
-    sent = [header.Header(9, index % 50, index % 7, 7, 30000, 100, 4) for index in range(1000)]
-    points = np.stack([header.modulate(contents, DEFAULT) for contents in sent])
-    noise = (rng.standard_normal(points.shape) + 1j * rng.standard_normal(points.shape)) / np.sqrt(2)
-    decoded = header.demodulate(4 * (points + noise).real, DEFAULT)
-    assert sum(got != contents for got, contents in zip(decoded, sent, strict=True)) <= 1
 
 
 def test_repetition_grows_as_snr_falls() -> None:
