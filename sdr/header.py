@@ -85,14 +85,14 @@ def pack(header: Header) -> UInt8[np.ndarray, "info"]:
 def unpack(bits: UInt8[np.ndarray, "blocks info"]) -> list[Header | ForeignHeader | None]:
     """Return the header in each block of bits; None where the CRC is wrong."""
     padding = 8 * (_FIELD_BYTES + 4) - INFO_BITS
-    rows = np.packbits(np.pad(bits, ((0, 0), (padding, 0))), axis=1)
-    return [_parse(row.tobytes()) for row in rows]
+    framed = np.packbits(np.pad(bits, ((0, 0), (padding, 0))), axis=1)
+    return [
+        _parse(row[:-4]) if zlib.crc32(row[:-4]) == int.from_bytes(row[-4:], "big") else None
+        for row in map(bytes, framed)
+    ]
 
 
-def _parse(framed: bytes) -> Header | ForeignHeader | None:
-    fields, crc = framed[:_FIELD_BYTES], framed[_FIELD_BYTES:]
-    if zlib.crc32(fields).to_bytes(4, "big") != crc:
-        return None
+def _parse(fields: bytes) -> Header | ForeignHeader:
     word, values = int.from_bytes(fields, "big"), {}
     for name, width in reversed(_WIDTHS.items()):
         values[name] = word & ((1 << width) - 1)

@@ -66,22 +66,21 @@ def test_random_fields_under_a_right_crc_never_crash_and_hardly_ever_fit() -> No
     """What contradicts itself is no packet; what fits is a header that somebody could have sent."""
     rng = np.random.default_rng(1)
     width, versions, fitting = header.INFO_BITS - 32, set(), 0
-    for _ in range(2):
-        fields = np.unpackbits(np.frombuffer(rng.bytes(40_000 * 16), np.uint8)).reshape(-1, 128)[:, :width]
-        fields[::2, :8] = 0, 0, 0, 0, 0, 0, 0, header.VERSION
-        fields[::2, -7:] = 0
-        for contents in header.unpack(valid_crc(fields)):
-            assert contents is not None
-            if isinstance(contents, header.ForeignHeader):
-                versions.add(contents.version)
-                continue
-            plan = plan_of(contents, DEFAULT)
-            if plan is not None:
-                fitting += 1
-                assert contents.packet_index < contents.packet_count == plan.packets
-                assert plan == plan_frame(DEFAULT, contents.jscc_symbols, contents.side_bytes, contents.repetition)
+    fields = np.unpackbits(np.frombuffer(rng.bytes(40_000 * 16), np.uint8)).reshape(-1, 128)[:, :width]
+    fields[::2, :8] = 0, 0, 0, 0, 0, 0, 0, header.VERSION
+    fields[::2, -7:] = 0
+    for contents in header.unpack(valid_crc(fields)):
+        assert contents is not None
+        if isinstance(contents, header.ForeignHeader):
+            versions.add(contents.version)
+            continue
+        plan = plan_of(contents, DEFAULT)
+        if plan is not None:
+            fitting += 1
+            assert contents.packet_index < contents.packet_count == plan.packets
+            assert plan == plan_frame(DEFAULT, contents.jscc_symbols, contents.side_bytes, contents.repetition)
     assert len(versions) == 256  # our own among them: with reserved bits set it is a later one's
-    assert fitting < 80
+    assert fitting < 40
 
 
 def test_packets_of_another_version_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
