@@ -154,6 +154,15 @@ def test_phase_noise_leaves_the_noise_and_widens_the_line() -> None:
     assert np.var(steps) == pytest.approx(2 * np.pi * 1000 * 50 / 4e6 + noise, rel=0.15)
 
 
+def test_doppler_goes_on_from_packet_to_packet() -> None:
+    """Cut into two packets or not, a stream fades alike: each packet is faded at its own time."""
+    drawn = draw_channel(Channel("tdl-c", 40.0, doppler_hz=500.0), DEFAULT, 2, np.random.default_rng(1))
+    whole = replace(drawn, taps=drawn.taps[:1], lost=drawn.lost[:1])
+    sent = tone(0.1, 12_000)
+    two = apply_channel(sent, [PacketSpan(0, 5000), PacketSpan(5000, 7000)], drawn)
+    assert np.allclose(two, apply_channel(sent, [PacketSpan(0, 12_000)], whole), atol=2e-3)
+
+
 # ---------------------------------------------------------------- the order of things
 
 
