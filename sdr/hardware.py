@@ -13,9 +13,10 @@ _OVERSAMPLING = 4
 def rapp(samples: Complex64[np.ndarray, "n"], saturation: float, smoothness: float) -> Complex64[np.ndarray, "n"]:
     """AM/AM compression of a solid-state amplifier of unit small-signal gain, without AM/PM.
 
-    |out| = |in| / (1 + (|in|/saturation)^2p)^(1/2p), p = `smoothness` (Rapp 1991, eq. 1). It acts on the continuous
-    signal: products beyond the sampled band are radiated and cut off by the receiver's filter instead of folding back,
-    so the signal is oversampled around it (by FFT, hence as if periodic).
+    |out| = |in| / (1 + (|in|/saturation)^2p)^(1/2p), p = `smoothness` (C. Rapp, 2nd European Conference on Satellite
+    Communications, 1991). It acts on the continuous signal: products beyond the sampled band are radiated and cut off
+    by the receiver's filter instead of folding back, so the signal is oversampled around it (by FFT, hence as if
+    periodic).
     """
     size = samples.size
     wide = np.zeros(_OVERSAMPLING * size, np.complex64)

@@ -85,6 +85,25 @@ def test_loopback_reports_and_writes_what_it_promises(run: Run, photo: Path, tmp
     assert all((tmp_path / f"{name}.png").is_file() for name in ("deepjscc", "digital", "comparison"))
 
 
+def test_channel_takes_a_file_and_numbers_beside_it_win(run: Run, photo: Path, tmp_path: Path) -> None:
+    file = tmp_path / "air.yaml"
+    file.write_text("fading: tdl-a\nsnr_db: 25\ncfo_hz: 9000\nadc_bits: 8\n", encoding="utf-8")
+    arguments = ("--channel", file, "--snr-db", 18, "--steps", 0, "--out", tmp_path, "--json")
+    code, out, err = run("loopback", photo, *arguments)
+    assert code == 0, err
+    report = json.loads(out)
+    conditions = {key: report["channel"][key] for key in ("fading", "snr_db", "cfo_hz", "adc_bits", "loss")}
+    assert conditions == {"fading": "tdl-a", "snr_db": 18, "cfo_hz": 9000, "adc_bits": 8, "loss": 0}
+    assert report["snr_db_true"] == 18 and abs(report["cfo_hz_estimated"] - 9000) < 100
+
+
+def test_a_channel_file_with_an_unknown_key_is_refused_by_name(run: Run, photo: Path, tmp_path: Path) -> None:
+    file = tmp_path / "air.yaml"
+    file.write_text("weather: bad\n", encoding="utf-8")
+    code, _, err = run("loopback", photo, "--channel", file)
+    assert code == 2 and err.strip().count("\n") == 0 and all(word in err for word in ("air.yaml", "weather", "fading"))
+
+
 def test_the_seed_decides_every_pixel(run: Run, photo: Path, tmp_path: Path) -> None:
     pictures = []
     for index, seed in enumerate((3, 3, 4)):
@@ -148,7 +167,8 @@ def test_help_has_an_example(run: Run, command: str) -> None:
         (("--cbr", "many"), ("CBR", "many")),
         (("--snr-db", "99"), ("snr_db", "40")),
         (("--snr-db", "loud"), ("--snr-db", "number")),
-        (("--channel", "water"), ("water", "awgn")),
+        (("--channel", "water"), ("water", "awgn", "YAML")),
+        (("--channel", "nowhere.yaml"), ("nowhere.yaml",)),
         (("--loss", "2"), ("loss",)),
         (("--cfo-hz", "1e9"), ("cfo",)),
         (("--steps", "-1"), ("--steps",)),
