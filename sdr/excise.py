@@ -15,6 +15,8 @@ _SEGMENT = 4096
 _BANDS = 16
 _LINE_RATIO = 10.0
 """Level of a line above the median level of the bins around it."""
+_STEADY_SHARE = 0.1
+"""Least median of a line's level over time, as a share of its mean: of noise it is 0.69, of a tone 1."""
 _SKIRT_BINS = 2
 _LEAST_SEGMENTS = 6
 MARGIN_SAMPLES = _SEGMENT // 2
@@ -35,18 +37,20 @@ def excise_lines(samples: Complex64[np.ndarray, "n"]) -> Complex64[np.ndarray, "
         return samples
     window = scipy.signal.get_window("hann", _SEGMENT).astype(np.float32)
     spectrum = scipy.fft.fft(np.concatenate([halves[:-1], halves[1:]], axis=1) * window, axis=1)
-    level = np.sort(spectrum.real**2 + spectrum.imag**2, axis=0)[len(spectrum) // 2]  # half the time of np.median
+    power = spectrum.real**2 + spectrum.imag**2
+    level = np.sort(power, axis=0)[len(spectrum) // 2]  # half the time of np.median
     floor = np.median(level.reshape(_BANDS, -1), axis=1)
     # The highest of three: next to the edge of a signal's band its own level counts, not the noise outside.
     floor = np.maximum(floor, np.maximum(np.roll(floor, 1), np.roll(floor, -1)))
-    lines = np.flatnonzero(level > _LINE_RATIO * np.repeat(floor, _SEGMENT // _BANDS))
+    steady = level > _STEADY_SHARE * power.mean(axis=0)  # else any trace in otherwise empty samples were a line
+    lines = np.flatnonzero(steady & (level > _LINE_RATIO * np.repeat(floor, _SEGMENT // _BANDS)))
     if not lines.size:
         return samples
     lines = np.unique((lines[:, None] + np.arange(-_SKIRT_BINS, _SKIRT_BINS + 1)) % _SEGMENT)
     kept = np.zeros_like(spectrum)
     kept[:, lines] = spectrum[:, lines]
     parts = scipy.fft.ifft(kept, axis=1, overwrite_x=True)
-    steady = np.zeros_like(halves)
-    steady[:-1] = parts[:, :hop]
-    steady[1:] += parts[:, hop:]
-    return np.asarray(samples - steady.reshape(-1)[: samples.size], np.complex64)
+    cut = np.zeros_like(halves)
+    cut[:-1] = parts[:, :hop]
+    cut[1:] += parts[:, hop:]
+    return np.asarray(samples - cut.reshape(-1)[: samples.size], np.complex64)

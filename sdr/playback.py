@@ -53,6 +53,11 @@ class Playback:
         self._restart()
         return convert(self._with_gaps(self._without_zero_runs(self._examined())), self.conversion)
 
+    def __len__(self) -> int:
+        """Samples of the whole stream."""
+        samples = self.recording.samples + sum(min(lost, self._longest_gap) for _, lost in self.recording.gaps)
+        return -(-samples * self.conversion.up // self.conversion.down)
+
     @property
     def clipped_share(self) -> float:
         """Share of I and Q values that stand at the largest or smallest value, if they pile up there."""

@@ -104,3 +104,12 @@ def test_a_tone_alone_holds_no_image() -> None:
     samples = noise(2_000_000, 7) + tone(2_000_000, 700e3, 30.0)
     assert receiver.push(samples) + receiver.flush() == []
     assert receiver.packets_rejected == 0
+
+
+def test_a_packet_between_empty_samples_is_no_interference() -> None:
+    """Where most samples are exactly 0, any trace of a signal stands out from the floor."""
+    sent = passage(9, count=12_000, name="ideal", delay_samples=0.0)
+    silence = np.zeros(100_000, np.complex64)
+    (image,) = receive(np.concatenate([silence, sent.samples[: sent.transmission.samples.size], silence]))
+    assert image.packets_received == image.packets_expected
+    assert 10 * np.log10(mean_error(sent.symbols, image)) < -50

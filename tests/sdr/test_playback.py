@@ -61,7 +61,7 @@ def test_a_sound_recording_passes_as_it_is(tmp_path: Path) -> None:
 
 def test_another_rate_is_converted_and_said(tmp_path: Path) -> None:
     playback = recorded(tmp_path, np.repeat(SENT.samples, 2), rate_hz=8e6)
-    assert sum(chunk.size for chunk in playback) == SENT.samples.size
+    assert sum(chunk.size for chunk in playback) == len(playback) == SENT.samples.size
     assert "8 Msps by 1/2" in playback.notes()[0] and playback.file_sample(1000) == 2000
     with pytest.raises(SdrError, match=r"air\.sigmf-data.* 1e\+06 Hz.*Msps"):
         recorded(tmp_path, SENT.samples, rate_hz=1e6)
@@ -164,7 +164,7 @@ def test_a_gap_between_captures_costs_what_it_covers(tmp_path: Path, lost: int) 
     found = images(playback)
     assert any(f"{lost} samples were not recorded" in note for note in playback.notes())
     assert playback.missing_samples == min(lost, 4_000_000)
-    assert sum(chunk.size for chunk in playback) == samples.size + min(lost, 4_000_000)
+    assert sum(chunk.size for chunk in playback) == len(playback) == samples.size + min(lost, 4_000_000)
     for image in found:
         heard = np.isfinite(image.noise_var)
         assert 10 * np.log10(np.mean(np.abs(image.symbols - SENT.symbols)[heard] ** 2)) < -18.5
