@@ -112,7 +112,7 @@ def test_carriers_are_as_correlated_as_the_delays_say(name: str) -> None:
     table = CHANNELS[name].profile
     assert table is not None
     impulse = np.ones(1, np.complex64)
-    taps = np.stack([draw_paths(table, wanted, 0.0, RATE_HZ, rng).apply(impulse, 0) for _ in range(3000)])
+    taps = np.stack([draw_paths(table, wanted, 0.0, RATE_HZ, rng).apply(impulse, 0) for _ in range(1500)])
     start = response(taps, -EDGE, -HALF_TAPS)
     assert np.mean(np.abs(start) ** 2) == pytest.approx(1, abs=0.07)
     for frequency in (-0.3, 0.0, EDGE):
