@@ -32,7 +32,25 @@ def _llr(symbols: np.ndarray) -> np.ndarray:
 
 
 def test_repetition_grows_as_snr_falls() -> None:
-    assert [framing.side_repetition(snr) for snr in (20.0, 6.0, 5.9, 1.0, 0.9, -10.0)] == [2, 2, 4, 4, 8, 8]
+    assert [framing.side_repetition(snr) for snr in (20.0, 6.0, 0.0, -0.1, -10.0)] == [4, 4, 4, 8, 8]
+
+
+@pytest.mark.parametrize(("snr_db", "loss"), [(0.0, 0.0), (-3.0, 0.0), (10.0, 0.6)])
+def test_side_information_survives_noise_and_loss(snr_db: float, loss: float) -> None:
+    """Half a decibel more noise than the SNR says stands for what estimates cost."""
+    rng = np.random.default_rng(2)
+    copies = framing.side_repetition(snr_db)
+    plan = framing.plan_frame(DEFAULT, 30_000, 60, copies)
+    noise = 10 ** (-(snr_db - 0.5) / 10)
+    for _ in range(50):
+        side = rng.bytes(60)
+        sent = np.repeat(framing.encode_side(side), copies)
+        noise_var = np.full(plan.packets * plan.slots, noise, np.float32)
+        noise_var[plan.stream_index()[rng.permutation(plan.packets)[: round(loss * plan.packets)]]] = np.inf
+        noise_var = noise_var[: sent.size]
+        received = sent + (rng.standard_normal((sent.size, 2)) @ [1, 1j]) * (noise / 2) ** 0.5
+        received[np.isinf(noise_var)] = 0
+        assert framing.decode_side(received.astype(np.complex64), noise_var, copies) == side
 
 
 @given(st.binary(max_size=700), st.sampled_from(header.REPETITIONS), st.data())
