@@ -17,8 +17,9 @@ from jaxtyping import Complex64, Float, Int64, UInt8
 from sdr import fec, sequences
 from sdr.waveform import Waveform
 
-VERSION = 1
-REPETITIONS = (1, 2, 4, 8)
+VERSION = 2
+"""1 had no repetitions above 8."""
+REPETITIONS = (1, 2, 4, 8, 16, 32, 64, 128)
 _WIDTHS = {
     "version": 8,
     "session": 24,
@@ -27,8 +28,8 @@ _WIDTHS = {
     "packet_count": 12,
     "jscc_symbols": 25,
     "side_bytes": 16,
-    "repetition_log2": 2,
-    "reserved": 7,
+    "repetition_log2": 3,
+    "reserved": 6,
 }
 _FIELD_BITS = sum(_WIDTHS.values())
 _FIELD_BYTES = -(-_FIELD_BITS // 8)

@@ -52,6 +52,10 @@ class Waveform:
         )
         require(self.edge_carrier * self.short_period >= 2 * self.fft_size, "short_period leaves too few carriers")
         require(8 <= self.short_repeats <= 64, "short_repeats must lie in 8…64")
+        require(
+            self.short_samples >= self.fft_size,
+            "the short sequence must be as long as fft_size: its CFO must be good to half a carrier",
+        )
         require(1 <= self.header_symbols <= 32, "header_symbols must lie in 1…32")
         require(
             self.header_symbols * self.data_carriers >= 320,

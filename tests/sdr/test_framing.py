@@ -32,10 +32,10 @@ def _llr(symbols: np.ndarray) -> np.ndarray:
 
 
 def test_repetition_grows_as_snr_falls() -> None:
-    assert [framing.side_repetition(snr) for snr in (20.0, 6.0, 0.0, -0.1, -10.0)] == [4, 4, 4, 8, 8]
+    assert [framing.side_repetition(snr) for snr in (20.0, 6.0, 0.0, -0.1, -3.0, -3.1, -9.0)] == [4, 4, 4, 8, 8, 16, 16]
 
 
-@pytest.mark.parametrize(("snr_db", "loss"), [(0.0, 0.0), (-3.0, 0.0), (10.0, 0.6)])
+@pytest.mark.parametrize(("snr_db", "loss"), [(0.0, 0.0), (-3.0, 0.0), (-6.0, 0.0), (10.0, 0.6)])
 def test_side_information_survives_noise_and_loss(snr_db: float, loss: float) -> None:
     """Half a decibel more noise than the SNR says stands for what estimates cost."""
     rng = np.random.default_rng(2)

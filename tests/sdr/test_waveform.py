@@ -56,6 +56,7 @@ def test_preamble() -> None:
         ("pilots: 15", "pilots"),
         ("cyclic_prefix: 200", "cyclic_prefix"),
         ("short_period: 24", "short_period"),
+        ("short_repeats: 15", "short sequence"),
         ("header_symbols: 1", "header"),
         ("tx_rms: 0.9", "tx_rms"),
         ("sample_rate_hz: -1.0", "sample_rate_hz"),
