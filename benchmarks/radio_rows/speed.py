@@ -1,0 +1,195 @@
+"""Samples per second of the receiver and of GNU Radio's stock `ofdm_rx`, in one process and in turns.
+
+Both read the same kind of file through the same source in a flowgraph of their own: noise alone, and their own packets
+back to back.
+"""
+
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from jaxtyping import Complex64
+
+from benchmarks.radio_rows import figures
+from benchmarks.radio_rows.trial import Finding, Point, Run, gaussian, mean_interval
+from sdr.noise import complex_normal
+from sdr.receive import Receiver
+from sdr.transmit import transmit
+from sdr.waveform import DEFAULT
+
+SEARCH_ASKED = 4.0
+PACKETS_ASKED = 2.0
+REAL_TIME_ASKED = 1.5
+_NOISE_RMS = 0.01
+_STOCK_BYTES = 96
+"""Of payload per packet: what GNU Radio's own OFDM examples send."""
+_SOURCE_BUFFER = 1 << 18
+"""Samples; GNU Radio's own choice of 8,192 would cost both receivers a thread switch each time it is full."""
+_LOADS = ("noise", "packets")
+
+
+@dataclass(frozen=True)
+class _Job:
+    seed: int
+    noise_samples: int
+    packet_samples: int
+    turns: int
+
+
+def _own_packets(samples: int, rng: np.random.Generator) -> Complex64[np.ndarray, "n"]:
+    """Images of 32,768 symbols back to back."""
+    sent: list[np.ndarray] = []
+    total = 0
+    while total < samples:
+        image = transmit(gaussian(32768, rng), rng.bytes(60), DEFAULT, session=1, image_id=len(sent), repetition=2)
+        sent.append(image.samples)
+        total += image.samples.size
+    return np.concatenate(sent)
+
+
+def _stock_packets(samples: int, rng: np.random.Generator) -> Complex64[np.ndarray, "n"]:
+    """What `ofdm_tx` makes of random bytes, back to back and at our power."""
+    from gnuradio import blocks, digital, gr
+
+    packets = samples // 960 + 1
+    graph = gr.top_block()
+    source = blocks.vector_source_b(list(rng.bytes(packets * _STOCK_BYTES)), False, 1, [])
+    tagger = blocks.stream_to_tagged_stream(gr.sizeof_char, 1, _STOCK_BYTES, "packet_len")
+    sink = blocks.vector_sink_c()
+    graph.connect(source, tagger, digital.ofdm_tx(packet_length_tag_key="packet_len", bps_payload=2), sink)
+    graph.run()
+    sent = np.array(sink.data(), np.complex64)
+    return np.asarray(sent * np.float32(DEFAULT.tx_rms / np.sqrt(np.mean(np.abs(sent) ** 2))), np.complex64)
+
+
+def _flow(path: Path, receiver: str) -> tuple[float, float, int]:
+    """Seconds by the clock and of processors for a file through one receiver, and the images or packets decoded."""
+    from gnuradio import blocks, digital, gr
+
+    from flowgraphs.blocks.receiver import Receiver as Block
+
+    gr.logging().set_default_level(gr.log_levels.warn)
+    graph = gr.top_block()
+    source = blocks.file_source(gr.sizeof_gr_complex, str(path), False)
+    source.set_min_output_buffer(_SOURCE_BUFFER)
+    if receiver == "stock":
+        sink = blocks.vector_sink_b()
+        graph.connect(source, digital.ofdm_rx(packet_length_tag_key="packet_len", bps_payload=2), sink)
+    else:
+        sink = Block()
+        graph.connect(source, sink)
+    begun, work = time.perf_counter(), time.process_time()
+    graph.run()
+    seconds, work = time.perf_counter() - begun, time.process_time() - work
+    return seconds, work, len(sink.data()) // _STOCK_BYTES if receiver == "stock" else len(sink.images)
+
+
+def _pushed(path: Path) -> tuple[float, float, int]:
+    """The same without GNU Radio: the receiver alone."""
+    samples, receiver = np.fromfile(path, np.complex64), Receiver(DEFAULT)
+    begun, work = time.perf_counter(), time.process_time()
+    images = receiver.push(samples) + receiver.flush()
+    return time.perf_counter() - begun, time.process_time() - work, len(images)
+
+
+def _trials(job: _Job) -> dict[str, Any]:
+    """Samples per second by load and receiver, by the clock and per second of one processor, one value per turn."""
+    rng = np.random.default_rng((job.seed, 10))
+    rates: dict[str, dict[str, list[float]]] = {load: {"own": [], "stock": [], "push": []} for load in _LOADS}
+    by_work: dict[str, dict[str, list[float]]] = {load: {"own": [], "stock": [], "push": []} for load in _LOADS}
+    decoded: dict[str, int] = {}
+    with TemporaryDirectory() as folder:
+        files = {
+            (load, receiver): Path(folder) / f"{load}_{receiver}" for load in _LOADS for receiver in ("own", "stock")
+        }
+        noise = complex_normal(rng, (job.noise_samples,)) * np.float32(_NOISE_RMS)
+        for receiver, sent in (
+            ("own", _own_packets(job.packet_samples, rng)),
+            ("stock", _stock_packets(job.packet_samples, rng)),
+        ):
+            (sent + np.resize(noise, sent.size)).tofile(files["packets", receiver])
+            noise.tofile(files["noise", receiver])
+        for turn in range(job.turns + 1):
+            for load in _LOADS:
+                for receiver in ("own", "stock", "push"):
+                    path = files[load, "stock" if receiver == "stock" else "own"]
+                    seconds, work, count = _pushed(path) if receiver == "push" else _flow(path, receiver)
+                    if turn:  # the first one fills caches
+                        rates[load][receiver].append(path.stat().st_size / 8 / seconds)
+                        by_work[load][receiver].append(path.stat().st_size / 8 / work)
+                    if load == "packets":
+                        decoded[receiver] = count
+    return {"rates": rates, "by_work": by_work, "decoded": decoded, "load_average": os.getloadavg()[0]}
+
+
+def measure(run: Run) -> list[Finding]:
+    """Ratios of speeds taken in turns, so that what else the machine does weighs on both alike."""
+    job = _Job(run.seed, run.count(16_000_000, 4_000_000), run.count(4_000_000, 1_000_000), run.count(7, 3))
+    load_before = os.getloadavg()[0]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+        result = alone.submit(_trials, job).result()
+    run.advance(1.0)
+    rates = {load: {name: np.array(values) for name, values in row.items()} for load, row in result["rates"].items()}
+    points, medians = (
+        [],
+        {load: {name: float(np.median(v)) / 1e6 for name, v in row.items()} for load, row in rates.items()},
+    )
+    for load, asked in (("noise", SEARCH_ASKED), ("packets", PACKETS_ASKED)):
+        ratios = rates[load]["own"] / rates[load]["stock"]
+        ratio = float(np.median(ratios))
+        work = {name: float(np.median(values)) / 1e6 for name, values in result["by_work"][load].items()}
+        extra = {"msps": medians[load], "msps_per_processor": work}
+        points.append(
+            Point(f"{load}: over ofdm_rx", ratio, ratio >= asked, asked, 1.0, mean_interval(ratios), "×", extra)
+        )
+    for load in _LOADS:
+        ratios = rates[load]["own"] / DEFAULT.sample_rate_hz
+        ratio = float(np.median(ratios))
+        passed = ratio >= REAL_TIME_ASKED
+        points.append(Point(f"{load}: over real time", ratio, passed, REAL_TIME_ASKED, 1.0, mean_interval(ratios), "×"))
+    _plot(run, medians)
+    cores = os.cpu_count()
+    return [
+        Finding(
+            title="speed, one process, against GNU Radio's stock `ofdm_rx` in the same run",
+            asked=f"≥ {SEARCH_ASKED:g} × in noise, ≥ {PACKETS_ASKED:g} × on packets, "
+            f"≥ {REAL_TIME_ASKED} × real time at 4 Msps",
+            bound=f"`ofdm_rx`: {medians['noise']['stock']:.1f} and {medians['packets']['stock']:.1f} Msps",
+            measured=f"{points[0].measured:.1f} × in noise, {points[1].measured:.1f} × on packets; "
+            f"{min(p.measured for p in points[2:]):.1f} × real time "
+            f"({medians['noise']['own']:.1f} and {medians['packets']['own']:.1f} Msps)",
+            trials=f"median of {job.turns} turns, {cores} cores, load {load_before:.1f} before",
+            points=points,
+            plot="speed.png",
+            note="each in a flowgraph from the same source; `push` in the numbers is our receiver without GNU Radio",
+            conditions={**result["decoded"], "load_average": [load_before, result["load_average"]], "cores": cores},
+        )
+    ]
+
+
+def _plot(run: Run, medians: dict[str, dict[str, float]]) -> None:
+    names = {"own": "our receiver in a flowgraph", "push": "our receiver alone", "stock": "stock ofdm_rx"}
+    with figures.figure(run.out / "speed.png") as (axes,):
+        for series, (name, label) in enumerate(names.items()):
+            places = [place + 0.26 * (series - 1) for place in range(len(_LOADS))]
+            heights = [medians[load][name] for load in _LOADS]
+            bars = axes.bar(places, heights, width=0.24, color=figures.COLOURS[series], label=label)
+            axes.bar_label(bars, [f"{height:.1f}" for height in heights], fontsize=9)
+        for rate, style, label in ((1.0, "--", "real time"), (REAL_TIME_ASKED, ":", "asked: 1.5 × real time")):
+            rate_msps = rate * DEFAULT.sample_rate_hz / 1e6
+            colour = "black" if rate == 1 else figures.RED
+            axes.axhline(rate_msps, color=colour, linestyle=style, linewidth=1.4, label=label)
+        for place, asked in enumerate((SEARCH_ASKED, PACKETS_ASKED)):
+            height = asked * medians[_LOADS[place]]["stock"]
+            label = "asked: 4 × and 2 × ofdm_rx" if not place else "_"
+            axes.plot(place - 0.26, height, "*", color=figures.RED, markersize=12, label=label)
+        axes.set_xticks(range(len(_LOADS)), ["searching noise", "back-to-back packets"])
+        axes.set(ylabel="speed, Msps", yscale="log", title="One process, two cores")
+        axes.set_ylim(top=2.5 * max(max(row.values()) for row in medians.values()))
+        axes.legend(loc="upper right")
