@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Complex64, Int64
+from jaxtyping import Complex64, Float64, Int64
 
 from sdr import sequences
 from sdr.waveform import Waveform
@@ -94,6 +94,13 @@ def add_prefix(symbols: Complex64[np.ndarray, "symbols fft"], waveform: Waveform
     return np.asarray(
         np.concatenate([symbols[:, -waveform.cyclic_prefix :], symbols], axis=1).reshape(-1), np.complex64
     )
+
+
+def times(waveform: Waveform, symbols: int) -> Float64[np.ndarray, "symbols"]:
+    """Samples from the middle of the two long symbols to each symbol: first the long ones, then the others."""
+    size = waveform.fft_size
+    others = 1.5 * size + waveform.cyclic_prefix + waveform.symbol_samples * np.arange(symbols - 2)
+    return np.concatenate([[-0.5 * size, 0.5 * size], others])
 
 
 def _flattest(label: str, carriers: Int64[np.ndarray, "n"], fft_size: int) -> Complex64[np.ndarray, "n"]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Complex64, Int64
 
-from sdr import equalize, header, ofdm, sync
+from sdr import equalize, header, ofdm, sync, training
 from sdr.assemble import Assembler, Packet, ReceivedImage
 from sdr.candidate import Candidate, Reason
 from sdr.errors import SdrError
@@ -141,7 +141,7 @@ class Receiver:
         candidates = candidates[
             (candidates >= before) & (candidates < self._history + _BLOCK_SAMPLES) & (candidates + after <= view.size)
         ]
-        training = 2 * waveform.fft_size + waveform.header_symbols * waveform.symbol_samples
+        needed = 2 * waveform.fft_size + waveform.header_symbols * waveform.symbol_samples
         located = sync.locate(view, candidates, waveform)
         if self._observer is not None:
             self._report_unconfirmed(candidates, located, offset)
@@ -149,7 +149,7 @@ class Receiver:
         for found in located:
             if self._start(found) + offset < self._busy_until:
                 self._report(self._start(found) + offset, found.cfo, Reason.OVERLAP)
-            elif found.long_start + training <= view.size:
+            elif found.long_start + needed <= view.size:
                 heard.append(found)
             else:
                 self._report(self._start(found) + offset, found.cfo, Reason.CUT)
@@ -188,11 +188,12 @@ class Receiver:
         waveform = self.waveform
         spectra = [self._spectrum(view, found, 2 + waveform.header_symbols) for found in heard]
         headers: list[Header | ForeignHeader | None] = [None] * len(heard)
+        trained = [training.train(spectrum, waveform) for spectrum in spectra]
         for sparse in (False, True):
             left = [index for index, contents in enumerate(headers) if contents is None]
             if left:
-                llr = np.stack([equalize.header_llr(spectra[index], waveform, sparse=sparse) for index in left])
-                for index, contents in zip(left, header.demodulate(llr, waveform), strict=True):
+                llr = [training.header_llr(spectra[i], trained[i], waveform, sparse=sparse) for i in left]
+                for index, contents in zip(left, header.demodulate(np.stack(llr), waveform), strict=True):
                     headers[index] = contents
         return headers
 
@@ -225,7 +226,8 @@ class Receiver:
     ) -> Packet:
         """Packet from its long, header and whole payload symbols; the slots of the others are erased."""
         waveform = self.waveform
-        state = equalize.estimate(spectrum, header.modulate(contents, waveform), waveform)
+        trained = training.train(spectrum, waveform)
+        state = equalize.estimate(spectrum, header.modulate(contents, waveform), trained, waveform)
         heard, heard_var = equalize.equalize(spectrum, state, waveform)
         symbols, noise_var = np.zeros(plan.slots, np.complex64), np.full(plan.slots, np.inf, np.float32)
         symbols[: heard.size], noise_var[: heard.size] = heard, heard_var

@@ -1,9 +1,14 @@
 """The whole receiver against an ideal one: loss, bias, honesty of `noise_var`, erasures."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from sdr import ofdm
 from sdr.framing import FramePlan, plan_frame
+from sdr.impairments import apply_channel
+from sdr.receive import ReceivedImage
 from sdr.waveform import DEFAULT, Waveform
 from tests.sdr.helpers import Passage, mean_error, passage, receive
 
@@ -78,6 +83,50 @@ def test_noise_var_is_calibrated(name: str) -> None:
     error, claimed = np.abs(image.symbols - sent.symbols)[arrived] ** 2, image.noise_var[arrived]
     for part in np.array_split(np.argsort(claimed), 5):  # from the symbols it trusts most to those it trusts least
         assert 10 * np.log10(np.mean(error[part]) / np.mean(claimed[part])) == pytest.approx(0, abs=0.5)
+
+
+def shortfall(sent: Passage, image: ReceivedImage, repetition: int = 8) -> tuple[float, list[float]]:
+    """Log-likelihood per symbol below that of a genie who knows the channel and the mean noise on every carrier, in
+    nat, and calibration of `noise_var` in dB from the fifth of symbols that it trusts most to the last."""
+    plan, carriers = plan_of(sent, repetition), ofdm.grid(DEFAULT).carriers
+    silence = apply_channel(np.zeros_like(sent.transmission.samples), sent.transmission.packets, sent.channel)
+    windows = silence[: silence.size // 256 * 256].reshape(-1, 256)
+    noise = np.mean(np.abs(ofdm.to_carriers(windows, DEFAULT)) ** 2, axis=0)
+    gain = np.abs(np.array([np.fft.fft(taps, 256)[carriers] for taps in sent.channel.taps])) ** 2
+    genie = jscc_part(np.tile((noise / gain)[:, ofdm.grid(DEFAULT).data], (1, plan.payload_symbols)), plan)
+    arrived = np.isfinite(image.noise_var)
+    error, told = np.abs(image.symbols - sent.symbols)[arrived] ** 2, image.noise_var[arrived].astype(np.float64)
+    nats = np.mean(np.log(told) + error / told) - np.mean(np.log(genie[arrived])) - 1
+    parts = np.array_split(np.argsort(told), 5)
+    return float(nats), [float(10 * np.log10(np.mean(error[part]) / np.mean(told[part]))) for part in parts]
+
+
+@pytest.mark.parametrize("name", ["awgn", "multipath"])
+@pytest.mark.parametrize(
+    ("jammer_db", "jammer_bandwidth_hz"), [(-15.0, 50e3), (0.0, 50e3), (-10.0, 200e3), (-3.0, 0.0)]
+)
+def test_a_jammer_is_told_carrier_by_carrier(name: str, jammer_db: float, jammer_bandwidth_hz: float) -> None:
+    """Over 3 carriers, 0 dB of the signal's total are 18 dB above it there."""
+    jammer = dict(jammer_db=jammer_db, jammer_hz=310e3, jammer_bandwidth_hz=jammer_bandwidth_hz)
+    sent = passage(11, name=name, snr_db=15.0, count=30_000, repetition=8, loss=0.15, **jammer)
+    (image,) = receive(sent.samples)
+    assert image.side == sent.side
+    assert image.packets_received == image.packets_expected - sent.channel.lost.sum()
+    nats, calibration_db = shortfall(sent, image)
+    assert nats < 0.1
+    assert np.abs(calibration_db).max() < 0.6
+
+
+def test_bursts_are_told_symbol_by_symbol() -> None:
+    """Interference as strong as the signal, for two OFDM symbols now and then, at 20 dB SNR."""
+    sent = passage(12, snr_db=20.0, count=30_000, repetition=8, burst_db=0.0, burst_duty=0.1, burst_s=150e-6)
+    (image,) = receive(sent.samples)
+    told = np.sort(image.noise_var[np.isfinite(image.noise_var)])
+    assert told[told.size // 2] < 0.012  # most symbols are none the worse
+    error = np.abs(image.symbols - sent.symbols) ** 2
+    assert np.mean(error) > 0.05
+    for part in np.array_split(np.argsort(image.noise_var), 5):
+        assert 10 * np.log10(np.mean(error[part]) / np.mean(image.noise_var[part])) == pytest.approx(0, abs=0.6)
 
 
 def test_equaliser_is_unbiased() -> None:

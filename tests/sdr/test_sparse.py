@@ -3,8 +3,8 @@
 import numpy as np
 
 from sdr import ofdm
-from sdr.equalize import delay_basis
 from sdr.sparse import sparse_response
+from sdr.training import delay_basis
 from sdr.waveform import DEFAULT
 
 CARRIERS = ofdm.grid(DEFAULT).carriers
@@ -18,7 +18,8 @@ def errors(delays: list[float], noise: float, seed: int) -> tuple[float, float]:
     for _ in range(30):
         response = turns @ np.exp(2j * np.pi * rng.random(len(delays))) / len(delays) ** 0.5
         noisy = response + (rng.standard_normal((CARRIERS.size, 2)) @ [1, 1j]) * (noise / 2) ** 0.5
-        for index, estimate in enumerate((sparse_response(noisy, noise, DEFAULT), basis @ (basis.conj().T @ noisy))):
+        sparse = sparse_response(noisy, np.full(CARRIERS.size, noise), DEFAULT)
+        for index, estimate in enumerate((sparse, basis @ (basis.conj().T @ noisy))):
             sums[index] += np.mean(np.abs(estimate - response) ** 2) / noise
     return sums[0] / 30, sums[1] / 30
 
@@ -40,5 +41,5 @@ def test_many_paths_and_little_noise_do_no_harm() -> None:
 
 def test_no_signal_and_no_noise_are_survived() -> None:
     nothing = np.zeros(CARRIERS.size, np.complex128)
-    assert not np.any(sparse_response(nothing, 1e-38, DEFAULT))
-    assert np.allclose(sparse_response(nothing + 1, 1e-12, DEFAULT), 1, atol=1e-3)
+    assert not np.any(sparse_response(nothing, np.full(CARRIERS.size, 1e-38), DEFAULT))
+    assert np.allclose(sparse_response(nothing + 1, np.full(CARRIERS.size, 1e-12), DEFAULT), 1, atol=1e-3)

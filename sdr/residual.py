@@ -1,0 +1,85 @@
+"""Noise that differs between carriers or between OFDM symbols, from what known symbols leave unexplained.
+
+White noise is the rule: a packet-wide mean stands unless a likelihood-ratio scan over groups of neighbours refutes it.
+Then the profile is smoothed by a hidden Markov model on a grid of levels (Rabiner, Proc. IEEE 77, 1989), which follows
+both the edges of a jammer or a burst and the long skirts that a jammer leaves through the FFT's window.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+_REFUTED = 10.0
+"""Log-likelihood ratio of the best group of neighbours; white noise reaches it in about 1 packet of 1000."""
+_LEVELS_DB = np.arange(-9.0, 51.0, 1.5)
+"""Around the median."""
+_CHANGE = 0.1
+"""Probability that the next level is another one; in proportion to 1/distance."""
+_RESCALE = 8
+_TINY = 1e-30
+
+
+def profile(
+    energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"], *, draft: bool = False
+) -> Float64[np.ndarray, "n"] | None:
+    """Variance of each of n neighbours, or None where one for all explains the data.
+
+    `energy` is the sum of squared residuals of each, `freedom` its complex degrees of freedom (at least 0). A draft is
+    cheap, and good enough for weights.
+    """
+    if not energy.any() or _scan(energy, freedom) < _REFUTED:
+        return None
+    if draft:
+        kernel = np.ones(3)
+        return np.convolve(energy, kernel, "same") / np.convolve(freedom, kernel, "same")
+    return _smooth(energy, freedom)
+
+
+def _scan(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"]) -> float:
+    """Largest log-likelihood ratio of "this group has a variance of its own" over groups of neighbours."""
+    first, last = _groups(energy.size)
+    energies, counts = np.zeros(energy.size + 1), np.zeros(energy.size + 1)
+    np.cumsum(energy, out=energies[1:])
+    np.cumsum(freedom, out=counts[1:])
+    count = counts[last] - counts[first] + _TINY
+    ratio = (energies[last] - energies[first]) * (counts[-1] / (energies[-1] + _TINY)) / count + _TINY
+    return float(np.max(count * (ratio - 1 - np.log(ratio))))
+
+
+@lru_cache(maxsize=64)
+def _groups(size: int) -> tuple[Int64[np.ndarray, "groups"], Int64[np.ndarray, "groups"]]:
+    """First members, and those after the last, of groups of 1, 2, 4… neighbours, half overlapping."""
+    lengths = [1 << power for power in range(max(size // 2, 1).bit_length())]
+    firsts = [np.arange(0, size - length + 1, max(length // 2, 1)) for length in lengths]
+    return np.concatenate(firsts), np.concatenate([a + length for a, length in zip(firsts, lengths, strict=True)])
+
+
+def _smooth(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    """Posterior mean of the level by the forward-backward recursion, both ways at once."""
+    transition = _transition()
+    variance = energy / np.maximum(freedom, 1.0)
+    levels = max(float(np.median(variance)), _TINY * float(variance.max())) * 10 ** (_LEVELS_DB / 10)
+    log_likelihood = -freedom[:, None] * np.log(levels) - energy[:, None] / levels
+    likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
+    seen = np.stack([likelihood, likelihood[::-1]], axis=2)  # from the left, from the right
+    before = np.full_like(seen, 1 / levels.size)
+    scratch = np.empty_like(before[0])
+    for place, (message, evidence, following) in enumerate(zip(before[:-1], seen[:-1], before[1:], strict=True)):
+        np.multiply(message, evidence, out=scratch)
+        np.dot(transition, scratch, out=following)
+        if place % _RESCALE == 0:
+            following /= following.sum(axis=0)
+    posterior = before[:, :, 0] * before[::-1, :, 1] * likelihood
+    return np.asarray(np.exp(posterior @ np.log(levels) / posterior.sum(axis=1)))
+
+
+@lru_cache(maxsize=1)
+def _transition() -> Float64[np.ndarray, "levels levels"]:
+    """Symmetric matrix of the probabilities that one level follows another."""
+    place = np.arange(_LEVELS_DB.size)
+    distance = np.abs(place[:, None] - place)
+    transition = _CHANGE / 2 / np.sum(1 / place[1:]) / np.maximum(distance, 1)
+    np.fill_diagonal(transition, 0)
+    np.fill_diagonal(transition, 1 - transition.sum(axis=1))
+    return np.asarray(transition)
