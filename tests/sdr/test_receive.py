@@ -107,7 +107,7 @@ def shortfall(sent: Passage, image: ReceivedImage, repetition: int = 8) -> tuple
 )
 def test_a_jammer_is_told_carrier_by_carrier(name: str, jammer_db: float, jammer_bandwidth_hz: float) -> None:
     """Over 3 carriers, 0 dB of the signal's total are 18 dB above it there."""
-    jammer = dict(jammer_db=jammer_db, jammer_hz=310e3, jammer_bandwidth_hz=jammer_bandwidth_hz)
+    jammer: dict[str, Any] = {"jammer_db": jammer_db, "jammer_hz": 310e3, "jammer_bandwidth_hz": jammer_bandwidth_hz}
     sent = passage(11, name=name, snr_db=15.0, count=30_000, repetition=8, loss=0.15, **jammer)
     (image,) = receive(sent.samples)
     assert image.side == sent.side
