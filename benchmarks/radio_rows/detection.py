@@ -157,7 +157,7 @@ def _found(run: Run, counts: dict[float, Counter[str]], trials: str) -> Finding:
         axes.plot(list(ASKED), [1 - p for p in ASKED.values()], "*", color=figures.RED, markersize=11, label="asked")
         axes.set(xlabel="SNR (Es/N0 per data subcarrier), dB", ylabel="share of packets missed", yscale="log")
         axes.set(ylim=(1e-4, 1.5), title="Packets missed, CFO uniform in ±100 kHz at 4 Msps")
-        axes.legend(loc="upper right")
+        figures.legend_below(axes)
     judged = [point for point in points if point.asked is not None]
     return Finding(
         title="detection + header, CFO uniform in ±100 kHz at 4 Msps",
@@ -208,7 +208,7 @@ def _decoded(run: Run, counts: dict[float, Counter[str]], trials: str) -> Findin
         axes.plot([0], [DECODING_ASKED], "*", color=figures.RED, markersize=11, label="asked")
         axes.set(xlabel="SNR (Es/N0 per data subcarrier), dB", ylabel="error rate", yscale="log", ylim=(1e-5, 1.5))
         axes.set_title(f"Header ({copies:g} copies) and {bytes_} bytes of side information ({repetition} copies)")
-        axes.legend(loc="upper right")
+        figures.legend_below(axes)
     judged = [point for row in points.values() for point in row if point.asked is not None]
     return Finding(
         title="header and side information error rate",

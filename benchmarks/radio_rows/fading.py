@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64
+from scipy.optimize import brentq
 
 from benchmarks.radio_rows import figures
 from benchmarks.radio_rows.trial import (
@@ -21,11 +22,11 @@ from benchmarks.radio_rows.trial import (
     in_symbol_order,
     mean_interval,
     passage,
-    ratio_db,
     receive,
 )
 from sdr import noise, ofdm
 from sdr.channel import Channel
+from sdr.fading import CHANNELS
 from sdr.waveform import DEFAULT
 
 SNRS_DB = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)
@@ -78,8 +79,9 @@ def genie_variance(sent: Passage) -> Float64[np.ndarray, "n"]:
     return in_symbol_order(np.tile(variance, (1, plan.payload_symbols)), plan)
 
 
-def _trials(job: _Job) -> list[Float64[np.ndarray, "3 n"]]:
-    """Per image: squared error of each symbol, the variance that the receiver claims, and the genie's.
+def _trials(job: _Job) -> list[Float64[np.ndarray, "4 n"]]:
+    """Per image: squared error of each symbol, the variance that the receiver claims, the genie's, and the squared
+    error after Wiener scaling.
 
     Symbols of packets that were not found are left out; those of packets that were never there are checked.
     """
@@ -91,10 +93,27 @@ def _trials(job: _Job) -> list[Float64[np.ndarray, "3 n"]]:
         for image in receive(sent.samples):
             if np.any(np.isfinite(image.noise_var[np.isinf(genie)])):
                 raise AssertionError("symbols of a lost packet were not erased")
-            arrived = np.isfinite(image.noise_var)
+            claim = image.noise_var.astype(np.float64)
             error = np.abs(image.symbols - sent.symbols).astype(np.float64) ** 2
-            rows.append(np.stack([error, image.noise_var.astype(np.float64), genie])[:, arrived])
+            wiener = np.abs(image.symbols / (1 + claim) - sent.symbols) ** 2
+            packet = in_symbol_order(np.repeat(np.arange(sent.plan.packets)[:, None], sent.plan.slots, 1), sent.plan)
+            came = np.isin(packet, np.unique(packet[np.isfinite(claim)]))
+            rows.append(np.stack([error, claim, genie, wiener])[:, came])
     return rows
+
+
+def equivalent_loss_db(wiener: Float64[np.ndarray, "..."], genie: Float64[np.ndarray, "..."]) -> float:
+    """By how much the genie's noise must rise for its mean squared error to be that of the receiver.
+
+    Both scale every symbol by 1/(1 + variance), the Wiener factor for what they know of it. Without it there is no
+    mean to compare: that of noise/|H|² over Rayleigh fading is infinite, and some symbols in deep fades decide it.
+    """
+
+    def excess(loss_db: float) -> float:
+        raised = genie * 10 ** (loss_db / 10)
+        return float(np.mean(raised / (1 + raised)) - np.mean(wiener))
+
+    return float(brentq(excess, -20.0, 40.0))
 
 
 def measure_loss(run: Run) -> list[Finding]:
@@ -109,15 +128,16 @@ def measure_loss(run: Run) -> list[Finding]:
     points = []
     for snr_db in SNRS_DB:
         rows = [row for job, part in zip(jobs, results, strict=True) if job.channel.snr_db == snr_db for row in part]
-        loss, interval = ratio_db(np.array([np.mean(error / genie) for error, _, genie in rows]))
+        losses = np.array([equivalent_loss_db(wiener, genie) for _, _, genie, wiener in rows])
+        loss, interval = float(losses.mean()), mean_interval(losses)
         asked = LOSS_ASKED_DB if snr_db <= LOSS_UP_TO_DB else None
         arrived = sum(row.shape[1] for row in rows) / (images * full_packets(_PACKETS))
         passed = asked is None or loss <= asked
         points.append(Point(f"{snr_db:g} dB", loss, passed, asked, 0.0, interval, "dB", {"symbols_arrived": arrived}))
     with figures.figure(run.out / "fading_loss.png") as (axes,):
         figures.theory(axes, SNRS_DB, [0] * len(SNRS_DB), "genie that knows the channel")
-        fine = np.linspace(SNRS_DB[0], SNRS_DB[-1], 51).tolist()
-        floor = [phase_noise_loss_db(snr_db, HARD.phase_noise_hz) for snr_db in fine]
+        fine = np.linspace(SNRS_DB[0], SNRS_DB[-1], 26).tolist()
+        floor = [one_tap_loss_db(snr_db, HARD.phase_noise_hz) for snr_db in fine]
         figures.theory(axes, fine, floor, "and each symbol's phase, not how it moves within", "-.")
         judged = [snr_db for snr_db in SNRS_DB if snr_db <= LOSS_UP_TO_DB]
         figures.limit(axes, judged, [LOSS_ASKED_DB] * len(judged))
@@ -136,23 +156,32 @@ def measure_loss(run: Run) -> list[Finding]:
             trials=f"{images} images of {_PACKETS} packets at each of {len(SNRS_DB)} SNRs",
             points=points,
             plot="fading_loss.png",
-            note="mean over the symbols of squared error over noise/|H|², without those that were erased; a one-tap "
-            f"equaliser with perfect knowledge loses {phase_noise_loss_db(LOSS_UP_TO_DB, HARD.phase_noise_hz):.2f} dB "
-            f"at {LOSS_UP_TO_DB:g} dB to the phase noise within each symbol",
+            note="by how much the genie's noise must rise for the same mean squared error after Wiener scaling; phase "
+            "noise within each symbol alone costs a one-tap equaliser "
+            f"{one_tap_loss_db(LOSS_UP_TO_DB, HARD.phase_noise_hz):.2f} dB at {LOSS_UP_TO_DB:g} dB",
             conditions={"channel": vars(HARD)},
         )
     ]
 
 
-def phase_noise_loss_db(snr_db: float, linewidth_hz: float) -> float:
-    """Loss of a one-tap equaliser that knows the response and every symbol's mean phase.
+def phase_noise_share(linewidth_hz: float) -> float:
+    """Share of the signal that phase noise within an OFDM symbol turns into interference between carriers.
 
-    A Wiener phase departs from its mean over the time T of an FFT by a variance of 2π·linewidth·T/6, and so much of
-    the signal becomes interference between carriers (Pollet, Van Bladel and Moeneclaey, IEEE Trans. Commun. 43, 1995,
-    without the common phase).
+    Over the time T of an FFT a Wiener phase departs from its mean by a variance of 2π·linewidth·T/6 (Pollet, Van
+    Bladel and Moeneclaey, IEEE Trans. Commun. 43, 1995, without the common phase).
     """
-    share = 2 * math.pi * linewidth_hz * DEFAULT.fft_size / DEFAULT.sample_rate_hz / 6
-    return db(1 + share * 10 ** (snr_db / 10))
+    return 2 * math.pi * linewidth_hz * DEFAULT.fft_size / DEFAULT.sample_rate_hz / 6
+
+
+def one_tap_loss_db(snr_db: float, linewidth_hz: float, packets: int = 400) -> float:
+    """Loss of a one-tap equaliser in 4-tap fading that knows the response and every symbol's mean phase."""
+    carriers = ofdm.grid(DEFAULT).carriers
+    taps = CHANNELS[HARD.fading].draw_taps(packets, DEFAULT, np.random.default_rng(0))
+    power = np.abs(taps @ np.exp(-2j * np.pi * np.outer(np.arange(taps.shape[1]), carriers) / DEFAULT.fft_size)) ** 2
+    noise_level = 10 ** (-snr_db / 10)
+    genie = noise_level / power
+    one_tap = (noise_level + phase_noise_share(linewidth_hz) * power.mean(axis=1, keepdims=True)) / power
+    return equivalent_loss_db(one_tap / (1 + one_tap), genie)
 
 
 def log_likelihood(error: Float64[np.ndarray, "n"], variance: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
@@ -177,14 +206,15 @@ def measure_noise_var(run: Run) -> list[Finding]:
     points, curves = [], {}
     for name, channel in CONDITIONS.items():
         rows = [row for job, part in zip(jobs, results, strict=True) if job.channel == channel for row in part]
+        arrived = [row[:3, np.isfinite(row[1])] for row in rows]
         gaps = np.array(
-            [np.mean(genie_log_likelihood(genie) - log_likelihood(error, claim)) for error, claim, genie in rows]
+            [np.mean(genie_log_likelihood(genie) - log_likelihood(error, claim)) for error, claim, genie in arrived]
         )
         gap = float(gaps.mean())
         passed = gap <= GAP_ASKED_NAT
-        loss = {"loss_db": db(float(np.mean([np.mean(error / genie) for error, _, genie in rows])))}
+        loss = {"mean_ratio_db": db(float(np.mean([np.mean(error / genie) for error, _, genie in rows])))}
         points.append(Point(f"gap, {name}", gap, passed, GAP_ASKED_NAT, 0.0, mean_interval(gaps), "nat/symbol", loss))
-        error, claim, _ = np.concatenate(rows, axis=1)
+        error, claim, _ = np.concatenate(arrived, axis=1)
         parts = np.array_split(np.argsort(claim), _DECILES)
         curves[name] = [(db(float(claim[part].mean())), db(float(error[part].mean()))) for part in parts]
         for number, (said, was) in enumerate(curves[name], 1):

@@ -85,3 +85,8 @@ def rates(
     for place, rate, interval in zip(x, y, intervals or [], strict=False):
         if rate == 0 and interval is not None:
             axes.plot(place, interval[1], "v", color=COLOURS[series], markerfacecolor="white", zorder=3)
+
+
+def legend_below(axes: Axes) -> None:
+    """A legend under the plot, for plots that have no empty corner."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)

@@ -90,13 +90,23 @@ def test_peaks_are_those_of_the_continuous_signal() -> None:
     assert theory[1] == pytest.approx(1 - (1 - np.exp(-(10**0.9))) ** (2.8 * 176))
 
 
-def test_phase_noise_within_a_symbol_costs_what_the_formula_says() -> None:
+def test_phase_noise_within_a_symbol_is_what_the_formula_says() -> None:
     rng, size, linewidth = np.random.default_rng(3), DEFAULT.fft_size, 30.0
     steps = rng.standard_normal((4000, size)) * np.sqrt(2 * np.pi * linewidth / DEFAULT.sample_rate_hz)
     phase = np.cumsum(steps, axis=1)
     turned = np.exp(1j * (phase - phase.mean(axis=1, keepdims=True)))
     interference = np.mean(np.abs(turned - turned.mean(axis=1, keepdims=True)) ** 2)
-    assert fading.phase_noise_loss_db(20.0, linewidth) == pytest.approx(10 * np.log10(1 + 100 * interference), rel=0.05)
+    assert fading.phase_noise_share(linewidth) == pytest.approx(interference, rel=0.05)
+
+
+def test_equivalent_loss_is_the_loss_in_noise_and_counts_what_fading_hides() -> None:
+    genie = np.random.default_rng(12).exponential(size=5000) ** -1.0 / 10
+    louder = 1.2 * genie
+    assert fading.equivalent_loss_db(louder / (1 + louder), genie) == pytest.approx(10 * np.log10(1.2), abs=1e-6)
+    # An erased symbol is as good as its mean, 0: an error of 1.
+    erased = np.where(np.arange(genie.size) % 10 == 0, 1.0, genie / (1 + genie))
+    assert fading.equivalent_loss_db(erased, genie) > 1
+    assert 0.3 < fading.one_tap_loss_db(20.0, 30.0) < 10 * np.log10(1 + 100 * fading.phase_noise_share(30.0))
 
 
 # ---------------------------------------------------------------- genie and statistics
