@@ -17,7 +17,6 @@ _LINE_RATIO = 10.0
 """Level of a line above the median level of the bins around it."""
 _STEADY_SHARE = 0.1
 """Least median of a line's level over time, as a share of its mean: of noise it is 0.69, of a tone 1."""
-_SKIRT_BINS = 2
 _LEAST_SEGMENTS = 6
 MARGIN_SAMPLES = _SEGMENT // 2
 """Samples that come back spoilt at either end of a multiple of them, because only one of two windows lies there."""
@@ -46,7 +45,6 @@ def excise_lines(samples: Complex64[np.ndarray, "n"]) -> Complex64[np.ndarray, "
     lines = np.flatnonzero(steady & (level > _LINE_RATIO * np.repeat(floor, _SEGMENT // _BANDS)))
     if not lines.size:
         return samples
-    lines = np.unique((lines[:, None] + np.arange(-_SKIRT_BINS, _SKIRT_BINS + 1)) % _SEGMENT)
     kept = np.zeros_like(spectrum)
     kept[:, lines] = spectrum[:, lines]
     parts = scipy.fft.ifft(kept, axis=1, overwrite_x=True)

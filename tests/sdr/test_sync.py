@@ -7,6 +7,7 @@ import pytest
 
 from sdr import ofdm, sync
 from sdr.impairments import apply_channel
+from sdr.receive import Receiver
 from sdr.waveform import DEFAULT
 from tests.sdr.helpers import mean_error, passage, receive
 
@@ -18,6 +19,27 @@ def test_packets_are_found_at_minus_2_db() -> None:
         for image in receive(passage(seed, snr_db=-2.0, cfo_hz=cfo_hz, repetition=8).samples):
             found, expected = found + image.packets_received, expected + image.packets_expected
     assert expected >= 20 and found >= expected - 1
+
+
+def test_most_packets_are_found_at_minus_4_db() -> None:
+    """The header's code alone loses 8 % there; 85 % in all, where one estimate of the channel would leave 60 %."""
+    found = 0
+    for seed in range(50):
+        cfo_hz = float(np.random.default_rng(seed).uniform(-100e3, 100e3))
+        found += len(receive(passage(seed, count=100, snr_db=-4.0, cfo_hz=cfo_hz).samples))
+    assert found >= 38
+
+
+def test_a_false_preamble_does_not_hide_the_real_one_behind_it() -> None:
+    """A collision: another preamble begins 600 samples earlier, and no header follows it."""
+    sent = passage(6, count=2000, snr_db=20.0, delay_samples=3000.0)
+    samples = sent.samples.copy()
+    preamble = ofdm.grid(DEFAULT).preamble
+    samples[2400 : 2400 + preamble.size] += preamble
+    receiver = Receiver(DEFAULT)
+    (image,) = receiver.push(samples) + receiver.flush()
+    assert image.side == sent.side
+    assert receiver.packets_rejected == 1
 
 
 @pytest.mark.parametrize("cfo_hz", [-120e3, -60e3, 0.0, 7.8e3, 15.7e3, 120e3])
