@@ -48,10 +48,14 @@ Roi = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(min=0, max=1000, help="Denoising steps; 0 is the direct decoder alone.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random: channel and diffusion noise.")]
+NoSeed = Annotated[int, typer.Option(min=0, help="Taken, as by every command; nothing here is random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Model = Annotated[str, typer.Option(help="A shipped model, a folder of weights, or a Hugging Face id.")]
 Link = Annotated[
     Path | None, typer.Option(help="Waveform as YAML, like configs/link_default.yaml.", show_default=False)
+]
+Recording = Annotated[
+    Path, typer.Argument(help="SigMF recording (cf32_le, ci16_le or ci8), or a raw one (.cf32, .cs16 or .cs8).")
 ]
 Rate = Annotated[
     float | None,
@@ -211,32 +215,13 @@ def receive(
     playback = Playback(open_recording(source, rate_hz), waveform)
     _prepare_folder(out)
     with _working("load models") as stage:
-        from calibration.compare import quality_json
         from calibration.hearing import Hearing
-        from flowgraphs.link import decode
-        from models.image import load_image, save_image
-        from models.metrics import quality
+        from calibration.reception import image_line, receive_pictures, rejected_line
+        from models.image import load_image
 
         original = load_image(reference) if reference is not None else None
         codec, hearing = _codec(model), Hearing(playback, waveform)
-        images: list[dict[str, Any]] = []
-        stage("search for packets")
-        for found in hearing.images():
-            entry: dict[str, Any] = {"file": None, **hearing.describe(found)}
-            images.append(entry)
-            stage(f"decode picture {len(images)}")
-            try:
-                picture = decode(codec, found, steps=steps, seed=seed)
-            except (LinkError, ModelError) as error:  # one bad image does not stop the others
-                entry["reason"] = str(error)
-                continue
-            file = out / f"received_{len(images) - 1:03d}.png"
-            save_image(file, picture)
-            entry["file"] = str(file)
-            if original is not None and original.shape == picture.shape:
-                entry["quality"] = quality_json(quality(original, picture))
-            elif original is not None:
-                entry["reason"] = f"the reference is {original.shape[1]}×{original.shape[0]}: no quality measured"
+        images = receive_pictures(codec, hearing, out, original, steps=steps, seed=seed, stage=stage)
     report = {"images": images, **hearing.report()}
     if as_json:
         print(json.dumps(report))
@@ -244,17 +229,52 @@ def receive(
     for note in report["notes"]:
         terminal.print(note, style="yellow")
     if not images:
-        rejected = ", ".join(f"{count} × {reason}" for reason, count in hearing.faulty().items())
-        print(f"no image found in {playback.recording.samples} samples; packets rejected: {rejected or 'none'}")
-    for entry in images:
-        measured = entry.get("quality")
-        print(
-            f"{entry['file'] or 'not decoded'}: SNR {entry['snr_db_estimated']:.1f} dB, "
-            f"CFO {round(entry['cfo_hz_estimated'])} Hz, "
-            f"{entry['packets_received']} of {entry['packets_expected']} packets"
-            + (f", PSNR {measured['psnr_db']:.2f} dB" if measured and measured["psnr_db"] is not None else "")
-            + "".join(f" – {entry[key]}" for key in ("incomplete", "reason") if key in entry)
-        )
+        print(f"no image found in {playback.recording.samples} samples; {rejected_line(hearing)}")
+    for image in images:
+        print(image_line(image["file"] or "not decoded", image))
+
+
+@app.command(epilog="Example: lrisc inspect out/photo.sigmf-meta --out out/inspect")
+def inspect(
+    recording: Recording,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/inspect"),
+    seed: NoSeed = 0,
+    link: Link = None,
+    rate_hz: Rate = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a recording holds and what its packets went through; pictures are not decoded.
+
+    Writes inspect.png: power and spectrogram with packets and rejected candidates marked, constellation, channel,
+    impulse response, and the tracks of SNR, phase and timing over the first packets, 48 at most, within 0.1 s.
+    Writes inspect.json: the same as numbers, with every packet and candidate, what is missing, and why.
+    """
+    from sdr.recording import open_recording
+
+    waveform = _waveform(link)
+    opened = open_recording(recording, rate_hz)
+    _prepare_folder(out)
+    with _working("search for packets") as stage:
+        from calibration.figure import draw
+        from calibration.inspect import inspect as listen
+        from calibration.inspect import report as numbers
+        from calibration.reception import image_line, rejected_line
+        from models.image import save_image
+
+        inspection = listen(opened, waveform)
+        stage("draw")
+        report = numbers(inspection)
+        save_image(out / "inspect.png", draw(inspection, recording.name))
+        _write_text(out / "inspect.json", json.dumps(report) + "\n")
+    if as_json:
+        print(json.dumps(report))
+        return
+    for note in report["notes"]:
+        terminal.print(note, style="yellow")
+    for image in report["images"]:
+        name = f"image {image['image_id']} of session {image['session']} at {image['start_s']:.4f} s"
+        print(image_line(name, image))
+    print(f"{report['packets_received']} packets; {rejected_line(inspection.hearing)}. Look at {out / 'inspect.png'}")
 
 
 @app.command(epilog="Example: lrisc train configs/train_lrisc_jscc.yaml --data photos/ --validation held_out/")
@@ -293,7 +313,7 @@ def train(
 
 @app.command(epilog="Example: lrisc doctor --json")
 def doctor(
-    seed: Annotated[int, typer.Option(min=0, help="Taken, as by every command; nothing here is random.")] = 0,
+    seed: NoSeed = 0,
     as_json: Json = False,
 ) -> None:
     """What is installed, which radios and accelerators there are, what is missing and the command that mends it."""

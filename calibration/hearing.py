@@ -74,7 +74,7 @@ class Hearing:
             self.rejected.append(candidate)
             self.rejected_count[candidate.reason] += 1
             return
-        self.packets.append(_heard(candidate, self.waveform))
+        self.packets.append(heard_packet(candidate, self.waveform))
         self.packet_count += 1
         if self._on_packet is not None:
             self._on_packet(candidate)
@@ -93,9 +93,15 @@ class Hearing:
             "start_sample": self.playback.file_sample(found.start_sample),
             "start_s": found.start_sample / self.waveform.sample_rate_hz,
         }
-        key = (found.session, found.image_id)
-        packets = [p for p in self.packets if (p.session, p.image_id) == key and p.start_sample >= found.start_sample]
-        if reason := why_incomplete(packets, self.samples):
+        key = (found.session, found.image_id, found.packets_expected)
+        packets = [
+            packet
+            for packet in self.packets
+            if (packet.session, packet.image_id, packet.packet_count) == key
+            and packet.start_sample >= found.start_sample
+        ]
+        # The last may be another image's, whose coming ended this one.
+        if reason := why_incomplete(packets[: found.packets_received], self.samples):
             described["incomplete"] = reason
         return described
 
@@ -149,10 +155,10 @@ class Hearing:
         ]
 
 
-def _heard(candidate: Candidate, waveform: Waveform) -> HeardPacket:
-    packet, spectrum = candidate.packet, candidate.spectrum
-    assert packet is not None and spectrum is not None
-    whole = (len(spectrum) - 2 - waveform.header_symbols) * waveform.data_carriers
+def heard_packet(candidate: Candidate, waveform: Waveform) -> HeardPacket:
+    """Numbers of a candidate that was a packet."""
+    packet = candidate.packet
+    assert packet is not None
     signal = max(packet.signal, float(np.finfo(np.float64).tiny))
     contents = packet.header
     return HeardPacket(
@@ -166,7 +172,7 @@ def _heard(candidate: Candidate, waveform: Waveform) -> HeardPacket:
         level_dbfs=float(10 * np.log10(signal) + 20 * np.log10(waveform.tx_rms)),
         cfo_hz=packet.cfo_hz,
         sfo_ppm=packet.sfo_ppm,
-        cut_share=1 - whole / packet.symbols.size,
+        cut_share=packet.missing_symbols * waveform.data_carriers / packet.symbols.size,
     )
 
 
@@ -200,5 +206,5 @@ def _listed(indices: Sequence[int]) -> str:
             runs[-1].append(index)
         else:
             runs.append([index])
-    names = [f"{run[0]}…{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    names = [f"{run[0]}…{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
     return f"packet{'s' if len(indices) > 1 else ''} {', '.join(names)}"

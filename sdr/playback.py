@@ -87,8 +87,9 @@ class Playback:
         gaps = sum(min(lost, self._longest_gap) for _, lost in recording.gaps)
         if gaps:
             start, lost = max(recording.gaps, key=lambda gap: gap[1])
+            total = sum(lost for _, lost in recording.gaps)
             notes.append(
-                f"{sum(lost for _, lost in recording.gaps)} samples were not recorded, in {len(recording.gaps)} gaps "
+                f"{total} samples were not recorded, in {len(recording.gaps)} gap{'s' * (len(recording.gaps) > 1)} "
                 f"between captures; the longest is {lost / recording.sample_rate_hz:.3g} s, before sample {start}"
                 + (f", and taken as {_LONGEST_GAP_S:g} s" if lost > self._longest_gap else "")
             )

@@ -152,7 +152,7 @@ def test_nothing_received_is_said_in_one_line(run: Run, photo: Path, tmp_path: P
     assert code == 1 and out == "" and "no packet" in err and len(err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["loopback", "send", "receive", "train", "doctor"])
+@pytest.mark.parametrize("command", ["loopback", "send", "receive", "inspect", "train", "doctor"])
 def test_help_has_an_example(run: Run, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0 and f"Example: lrisc {command}" in " ".join(out.split())
@@ -318,6 +318,50 @@ def test_bad_recordings_are_refused(run: Run, recording: Path, tmp_path: Path) -
     )
     (tmp_path / "c.sigmf-meta").write_text("{")
     refused(run("receive", "--from", tmp_path / "c.sigmf-meta", *out), "JSON")
+
+
+def test_a_damaged_recording_gives_what_came_and_says_why_the_rest_did_not(
+    run: Run, recording: Path, tmp_path: Path
+) -> None:
+    """At another rate, clipped, with a hole, and without its last packet's second half."""
+    sent = samples_of(recording)
+    stream = on_air(sent, 6, 12_000.0)[: -sent.size // 4 - 12_000]
+    faster = np.fft.ifft(np.insert(np.fft.fft(stream), stream.size // 2, np.zeros(stream.size // 4))) * 1.25
+    data = np.clip(faster.astype(np.complex64).view(np.float32) * 6 * 128, -128, 127).astype(np.int8)
+    path = write_iq(tmp_path / "heard.sigmf-meta", "ci8", data.tobytes())
+    meta = json.loads(path.read_text())
+    meta["global"]["core:sample_rate"] = 5e6
+    meta["captures"] = [
+        {"core:sample_start": 0, "core:global_index": 0},
+        {"core:sample_start": 20_000, "core:global_index": 40_000},
+    ]
+    path.write_text(json.dumps(meta))
+    code, out, err = run("receive", "--from", path, "--steps", 0, "--out", tmp_path / "out", "--json")
+    report = json.loads(out)
+    assert code == 0, err
+    notes = " ".join(report["notes"])
+    assert all(word in notes for word in ("resampled from 5 Msps by 4/5", "clipped", "20000 samples were not recorded"))
+    assert all("after it ends" in report["images"][-1]["incomplete"] or image["file"] for image in report["images"])
+    code, out, err = run("receive", "--from", path, "--steps", 0, "--out", tmp_path / "out")
+    assert code == 0 and "incomplete" not in out and "after it ends" in out and "clipped" in err
+
+
+def test_inspect_draws_and_counts_what_receive_hears(run: Run, recording: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "heard.cf32"
+    raw.write_bytes(on_air(samples_of(recording), 5, -31_000.0).astype(np.complex64).tobytes())
+    refused(run("inspect", raw, "--out", tmp_path / "out"), "--rate-hz")
+    refused(run("inspect", raw, "--rate-hz", "1e5", "--out", tmp_path / "out"), "heard.cf32", "Msps")
+    code, out, err = run("inspect", raw, "--rate-hz", "4e6", "--out", tmp_path / "out", "--json")
+    report = json.loads(out)
+    assert code == 0, err
+    assert report == json.loads((tmp_path / "out" / "inspect.json").read_text())
+    assert [image["packets_received"] for image in report["images"]] == [
+        image["packets_expected"] for image in report["images"]
+    ]
+    assert len(report["images"]) == 2 and abs(report["packets"][0]["cfo_hz"] + 31_000) < 100
+    assert load_image(tmp_path / "out" / "inspect.png").shape[1] == 1400
+    code, out, _ = run("inspect", raw, "--rate-hz", "4e6", "--out", tmp_path / "out")
+    assert code == 0 and "packets rejected: none" in out and "inspect.png" in out
 
 
 def test_doctor_names_what_is_there(run: Run) -> None:

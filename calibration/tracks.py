@@ -1,0 +1,122 @@
+"""A packet looked at closely: channel, constellation, and how phase, timing and SNR run over its symbols."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Complex64, Complex128, Float64
+
+from calibration.hearing import HeardPacket, heard_packet
+from sdr import header, ofdm
+from sdr.candidate import Candidate
+from sdr.sync import EARLY_SAMPLES
+from sdr.waveform import Waveform
+
+_OVERSAMPLING = 4
+"""Of the impulse response."""
+
+
+@dataclass(frozen=True, eq=False)
+class PacketTracks:
+    """One packet, symbol by symbol. `symbols` counts the long, header and whole payload symbols, `rows` the payload's.
+
+    What is measured comes from the known subcarriers of that symbol alone; what is tracked is what the receiver used.
+    """
+
+    heard: HeardPacket
+    time_s: Float64[np.ndarray, "symbols"]
+    """Since the start of the recording."""
+    phase_rad: Float64[np.ndarray, "symbols"]
+    phase_tracked_rad: Float64[np.ndarray, "symbols"]
+    phase_sd_rad: Float64[np.ndarray, "symbols"]
+    delay_s: Float64[np.ndarray, "symbols"]
+    """Beside the packet's middle long symbols."""
+    delay_tracked_s: Float64[np.ndarray, "symbols"]
+    snr_db: Float64[np.ndarray, "symbols"]
+    """Es/N0 measured on the known subcarriers."""
+    snr_told_db: Float64[np.ndarray, "rows"]
+    """The same from what the decoder is told of the data subcarriers beside the pilots, erased ones left out."""
+    symbol_snr_db: Float64[np.ndarray, "rows data"]
+    """What the decoder is told of each symbol; -inf where erased."""
+    payload: Complex64[np.ndarray, "rows data"]
+    header: Complex64[np.ndarray, "header data"]
+    """Equalised, BPSK, without scrambling, as `payload` is."""
+    response: Complex128[np.ndarray, "used"]
+    """Channel, relative to the nominal amplitude."""
+    noise_db: float
+    """Noise on a subcarrier, relative to the nominal power."""
+
+
+def packet_tracks(candidate: Candidate, waveform: Waveform) -> PacketTracks:
+    """Measure each symbol of a packet on its known subcarriers, beside what the receiver tracked."""
+    packet, state, received = candidate.packet, candidate.state, candidate.spectrum
+    assert packet is not None and state is not None and received is not None
+    layout, rate_hz = ofdm.grid(waveform), waveform.sample_rate_hz
+    rows, first = len(received), 2 + waveform.header_symbols
+    reference = np.zeros((rows, waveform.used_subcarriers), np.complex64)
+    reference[:2] = layout.long_values
+    reference[2:first, layout.data] = header.modulate(packet.header, waveform) * layout.header_scramble
+    reference[2:, layout.pilot] = layout.pilot_values[: rows - 2]
+
+    moment = ofdm.times(waveform, rows)
+    frequency = 2 * np.pi * layout.carriers / waveform.fft_size
+    steady = np.exp(1j * (state.drift * moment[:, None] * frequency - state.phase[:, None]))
+    settled = received * reference.conj() * steady  # the channel, on known subcarriers
+    aligned = settled * state.response.conj()
+    turn = np.angle(aligned.sum(axis=1))
+    # A delay turns carriers in proportion to their frequency: least squares on what the common phase leaves.
+    weight = np.abs(state.response * reference) ** 2
+    centred = frequency - (weight @ frequency / weight.sum(axis=1))[:, None]
+    slope = np.sum(centred * (aligned * np.exp(-1j * turn)[:, None]).imag, axis=1) / np.sum(centred**2 * weight, axis=1)
+    error = np.sum(np.abs(np.where(reference != 0, settled - state.response, 0)) ** 2, axis=1)
+    noise = np.maximum(error / np.count_nonzero(reference, axis=1), np.finfo(np.float32).tiny)
+
+    told = packet.noise_var.reshape(-1, waveform.data_carriers)[: rows - first].astype(np.float64)
+    start = packet.start_sample + waveform.preamble_samples - waveform.fft_size - EARLY_SAMPLES
+    inverse = state.response.conj() / np.maximum(np.abs(state.response) ** 2, np.finfo(np.float64).tiny)
+    equalised = received[2:first] * steady[2:first] * inverse
+    beside = np.isin(layout.data, (layout.pilot[:, None] + [-1, 1]).reshape(-1))
+    gain = np.broadcast_to(np.abs(state.response[layout.data]) ** 2, told.shape)
+    left = np.isfinite(told) & beside
+    noise_told = np.maximum(np.sum(np.where(left, told, 0) * gain, axis=1), np.finfo(np.float64).tiny)
+    with np.errstate(divide="ignore"):  # what is erased: 1/inf is 0, and its logarithm -inf
+        symbol_snr_db = 10 * np.log10(1 / told)
+        snr_told_db = 10 * np.log10(np.sum(gain, axis=1, where=left) / noise_told)
+    return PacketTracks(
+        heard=heard_packet(candidate, waveform),
+        time_s=(start + moment) / rate_hz,
+        phase_rad=state.phase + turn,
+        phase_tracked_rad=state.phase,
+        phase_sd_rad=np.sqrt(state.phase_var),
+        delay_s=(state.drift * moment - slope) / rate_hz,
+        delay_tracked_s=state.drift * moment / rate_hz,
+        snr_db=10 * np.log10(np.mean(np.abs(state.response) ** 2) / noise),
+        snr_told_db=snr_told_db,
+        symbol_snr_db=symbol_snr_db,
+        payload=packet.symbols.reshape(-1, waveform.data_carriers)[: rows - first],
+        header=np.asarray(equalised[:, layout.data] * layout.header_scramble.conj(), np.complex64),
+        response=state.response,
+        noise_db=float(10 * np.log10(state.noise)),
+    )
+
+
+def impulse_response(
+    response: Complex128[np.ndarray, "used"], waveform: Waveform
+) -> tuple[Float64[np.ndarray, "taps"], Float64[np.ndarray, "taps"]]:
+    """Delays after the path that timing aims at, in s, and power of the impulse response there.
+
+    The inverse transform of the occupied band under a Hann window, four times oversampled: a path of the nominal
+    amplitude has power 1, and its half-power width is 1.44 ÷ bandwidth.
+    """
+    used = waveform.used_subcarriers
+    size = _OVERSAMPLING * waveform.fft_size
+    window = np.hanning(used + 2)[1:-1]
+    bins = np.zeros(size, np.complex128)
+    bins[ofdm.grid(waveform).carriers % size] = response * window / window.sum()
+    power = np.abs(np.fft.ifft(bins) * size) ** 2
+    shown = np.arange(-_OVERSAMPLING * waveform.cyclic_prefix // 4, _OVERSAMPLING * waveform.cyclic_prefix * 5 // 4)
+    return (shown / _OVERSAMPLING - EARLY_SAMPLES) / waveform.sample_rate_hz, power[shown % size]
+
+
+def carriers_hz(waveform: Waveform) -> Float64[np.ndarray, "used"]:
+    """Frequencies of the occupied subcarriers."""
+    return np.asarray(ofdm.grid(waveform).carriers * (waveform.sample_rate_hz / waveform.fft_size), np.float64)
