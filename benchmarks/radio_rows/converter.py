@@ -112,7 +112,7 @@ def measure(run: Run) -> list[Finding]:
             title=f"clipping + {JUDGED_BITS}-bit quantisation, −{-RMS_DBFS:g} dBFS rms",
             asked=f"SNR loss ≤ {ASKED_DB} dB at {SNR_DB:g} dB; PAPR CCDF plotted before and after",
             bound=f"ideal converter, 0 dB (white quantisation noise alone {judged.bound:.2f} dB)",
-            measured=f"{judged.measured:.3f} dB; clipping alone {points[0].measured:.3f} dB, "
+            measured=f"{judged.measured:.3f} dB; clipping alone {points[0].measured:.0e} dB, "
             f"{JUDGED_BITS} bits at both ends {points[-1].measured:.2f} dB",
             trials=f"{images} images of {_PACKETS} packets, the same noise under every converter",
             points=points,
@@ -135,7 +135,7 @@ def _plot(run: Run, points: list[Point]) -> None:
         by_bits = points[1 : 1 + len(BITS)]
         figures.theory(left, fine, [point.bound or 0 for point in by_bits], "white quantisation noise Δ²/12")
         figures.measured(left, fine, [p.measured for p in by_bits], "receiver", 0, [p.interval for p in by_bits])
-        left.plot([], [], " ", label=f"(clipping alone: {points[0].measured:.4f} dB)")
+        left.plot([], [], " ", label=f"(clipping alone: {points[0].measured:.0e} dB)")
         left.plot([JUDGED_BITS], [ASKED_DB], "*", color=figures.RED, markersize=11, label="asked")
         left.set(xlabel="bits of the converter", ylabel="SNR loss, dB", yscale="log", ylim=(1e-3, 10))
         left.set_title(f"SNR loss at {SNR_DB:g} dB, signal at −{-RMS_DBFS:g} dBFS")

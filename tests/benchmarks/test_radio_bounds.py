@@ -97,6 +97,9 @@ def test_phase_noise_within_a_symbol_is_what_the_formula_says() -> None:
     turned = np.exp(1j * (phase - phase.mean(axis=1, keepdims=True)))
     interference = np.mean(np.abs(turned - turned.mean(axis=1, keepdims=True)) ** 2)
     assert fading.phase_noise_share(linewidth) == pytest.approx(interference, rel=0.05)
+    share = np.mean(np.abs(np.fft.fft(turned, axis=1) / size) ** 2, axis=0) / interference
+    for distance in (1, 2, -1, -3):  # how it falls off over the neighbouring carriers
+        assert share[distance] == pytest.approx(3 / (np.pi * distance) ** 2, rel=0.12)
 
 
 def test_equivalent_loss_is_the_loss_in_noise_and_counts_what_fading_hides() -> None:
