@@ -59,6 +59,16 @@ def test_phase_and_timing_are_those_of_the_oscillators(tmp_path: Path) -> None:
     assert np.diff(starts) == pytest.approx(sent.transmission.packets[0].samples / 4e6, abs=1e-6)
 
 
+def test_a_sample_too_many_shows_as_the_delay_that_it_is(tmp_path: Path) -> None:
+    """Whatever the receiver, which expects a steady clock, makes of it."""
+    sent = passage(7, count=4000, snr_db=30.0, repetition=8, delay_samples=500.0)
+    middle = 500 + sent.transmission.packets[0].samples * 2 // 3
+    (one, *_) = inspected(tmp_path, np.insert(sent.samples, middle, 0)).tracks
+    late = one.time_s > middle / 4e6
+    step_s = np.median(one.delay_s[late]) - np.median(one.delay_s[~late])
+    assert step_s == pytest.approx(250e-9, rel=0.15)
+
+
 def test_the_impulse_response_shows_each_path_at_its_delay(tmp_path: Path) -> None:
     sent = passage(3, count=6000, name="ideal", repetition=8, delay_samples=400.0)
     echo = np.concatenate([np.zeros(12), 0.5 * sent.samples])[: sent.samples.size]
