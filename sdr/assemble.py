@@ -26,6 +26,8 @@ class Packet:
     noise: float
     cfo_hz: float
     sfo_ppm: float
+    missing_symbols: int
+    """Payload OFDM symbols that are erased because samples of them are missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,8 @@ class ReceivedImage:
     session: int
     image_id: int
     packets_received: int
+    packets_cut: int
+    """Of those received, how many lack OFDM symbols because samples are missing."""
     packets_expected: int
     start_sample: int
     """Start of the first received packet, counted from the first sample pushed."""
@@ -116,6 +120,7 @@ def _image(pending: _Pending) -> ReceivedImage:
         session=header.session,
         image_id=header.image_id,
         packets_received=len(packets),
+        packets_cut=sum(packet.missing_symbols > 0 for packet in packets),
         packets_expected=plan.packets,
         start_sample=min(packet.start_sample for packet in packets),
     )

@@ -54,6 +54,11 @@ class Estimate:
         return self.track.line[1] / (2 * np.pi)
 
     @property
+    def even(self) -> bool:
+        """Whether the noise is the same everywhere."""
+        return _even(self.noise_var, self.burst)
+
+    @property
     def snr(self) -> float:
         """Es/N0 of the packet, linear: its mean over subcarriers, where the noise differs between them.
 

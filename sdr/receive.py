@@ -9,15 +9,17 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Complex64, Int64
+from jaxtyping import Bool, Complex64, Int64
 
-from sdr import equalize, header, ofdm, sync, training
+from sdr import header, sync
 from sdr.assemble import Assembler, Packet, ReceivedImage
 from sdr.candidate import Candidate, Reason
+from sdr.demodulate import Demodulated, demodulate, spectrum, windows
 from sdr.errors import SdrError
 from sdr.excise import MARGIN_SAMPLES, excise_lines
 from sdr.framing import FramePlan, plan_frame
 from sdr.header import ForeignHeader, Header
+from sdr.training import header_llr, train
 from sdr.waveform import Waveform
 
 __all__ = ["ReceivedImage", "Receiver"]
@@ -27,6 +29,8 @@ _DC_BLOCKS = 8
 _STEADY_PERIODICITY = 0.05
 """Of noise 0.02; with a tone 12 dB weaker 0.055. Tiny packets back to back pass it too, which costs only time."""
 _IMAGE_LIMIT = 8
+_REMEMBERED = 64
+"""Preambles and packets: more than can come within two blocks."""
 _SAMPLE_LIMIT = 1e6
 """Anything larger than this many full scales is no sample; its square must not overflow."""
 
@@ -36,12 +40,16 @@ class Receiver:
 
     An image is returned when all its packets have come, or when `timeout_s` of stream time have passed since its last
     one. Memory is bounded whatever the stream holds. After `flush` the receiver is ready for another stream.
-    Samples that are missing, NaN in the stream, or that lie beyond its end cost the rest of their packet; what came
-    before them is kept. `observer` is told of every place where the detector fired and of what came of it.
+    Samples that are missing, NaN in the stream, or that lie beyond its end cost the OFDM symbols that they are part of;
+    the rest of the packet is kept. Packets on top of one another are received as far as their headers can be decoded;
+    what each does to the other is in `noise_var`. `observer` is told of every place where the detector fired and of
+    what came of it.
     """
 
     packets_rejected: int
-    """Preambles found whose header failed its CRC or contradicted itself, or whose payload was cut off."""
+    """Preambles found whose header failed its CRC or contradicted itself, or whose payload was all cut off."""
+    packets_cut: int
+    """Packets received of which OFDM symbols are missing; their symbols are erased."""
     packets_foreign: int
     """Packets whose header follows another version of these rules; not among the rejected."""
     bad_samples: int
@@ -54,6 +62,7 @@ class Receiver:
             raise SdrError(f"timeout_s must be positive, got {timeout_s}")
         self.waveform = waveform
         self.packets_rejected = 0
+        self.packets_cut = 0
         self.packets_foreign = 0
         self.bad_samples = 0
         self._timeout_samples = round(timeout_s * waveform.sample_rate_hz)
@@ -67,8 +76,8 @@ class Receiver:
         self._missing = np.zeros(self._buffer.size, bool)
         self._filled = self._history
         self._position = 0  # of the block's first sample in the stream
-        self._packet_start = -self._history  # of the last accepted preamble or packet
-        self._busy_until = -self._history  # its end
+        self._starts: deque[int] = deque(maxlen=_REMEMBERED)  # of the last preambles, whatever came of them
+        self._packets: deque[tuple[Header, int, int]] = deque(maxlen=_REMEMBERED)  # with start and end
         self._means: deque[complex] = deque(maxlen=_DC_BLOCKS)
         self._cleaned = self._history
         self._assembler = Assembler(_IMAGE_LIMIT)
@@ -137,122 +146,104 @@ class Receiver:
             view = excise_lines(view)
             detection = sync.detect(view[first:extent], waveform)
         candidates = first + detection.candidates
-        # Peaks before the block too: one may have moved across the edge. `_busy_until` knows those already served.
+        # Peaks before the block too: one may have moved across the edge. `_starts` knows those already served.
         candidates = candidates[
             (candidates >= before) & (candidates < self._history + _BLOCK_SAMPLES) & (candidates + after <= view.size)
         ]
-        needed = 2 * waveform.fft_size + waveform.header_symbols * waveform.symbol_samples
         located = sync.locate(view, candidates, waveform)
         if self._observer is not None:
             self._report_unconfirmed(candidates, located, offset)
-        heard = []
-        for found in located:
-            if self._start(found) + offset < self._busy_until:
-                self._report(self._start(found) + offset, found.cfo, Reason.OVERLAP)
-            elif found.long_start + needed <= view.size:
-                heard.append(found)
-            else:
-                self._report(self._start(found) + offset, found.cfo, Reason.CUT)
-        headers = self._headers(view, heard)
+        heard = [found for found in located if self._is_new(found, view.size, offset)]
         images: list[ReceivedImage] = []
-        for contents, found in zip(headers, heard, strict=True):
-            start = self._start(found)
-            if start + offset < self._busy_until:
-                self._report(start + offset, found.cfo, Reason.OVERLAP)
-                continue
-            # Whatever was taken for a preamble here must not hide a real one close behind it.
-            self._packet_start, self._busy_until = start + offset, start + offset + waveform.cyclic_prefix
-            if isinstance(contents, ForeignHeader):
-                self.packets_foreign += 1
-                self._report(start + offset, found.cfo, Reason.FOREIGN)
-                continue
-            plan = plan_of(contents, waveform)
-            first = 2 + waveform.header_symbols
-            rows = self._whole_rows(view.size, found, first + plan.payload_symbols) if plan else 0
-            if contents is None or plan is None or rows <= first:
-                self.packets_rejected += 1
-                faulty = Reason.HEADER if contents is None else Reason.CONTRADICTION
-                self._report(start + offset, found.cfo, faulty if plan is None else Reason.CUT)
-                continue
-            samples = waveform.packet_samples(plan.payload_symbols)
-            self._busy_until = start + offset + samples - waveform.short_samples
-            spectrum = self._spectrum(view, found, rows)
-            packet = self._demodulate(spectrum, contents, plan, found.cfo, start + offset)
-            images += self._assembler.add(packet, plan)
+        for contents, found in zip(self._headers(view, heard), heard, strict=True):
+            images += self._receive(view, found, contents, offset)
         return images
+
+    def _is_new(self, found: sync.Found, available: int, offset: int) -> bool:
+        """Whether there is a header to decode that has not been yet."""
+        waveform, start = self.waveform, self._start(found) + offset
+        if any(abs(start - known) <= waveform.cyclic_prefix for known in self._starts):
+            return False
+        self._starts.append(start)
+        training = 2 * waveform.fft_size + waveform.header_symbols * waveform.symbol_samples
+        if found.long_start + training > available:
+            self._reject(start, found.cfo, Reason.CUT)
+            return False
+        return True
 
     def _headers(
         self, view: Complex64[np.ndarray, "n"], heard: list[sync.Found]
     ) -> list[Header | ForeignHeader | None]:
         """Contents of the headers; those that fail are tried again with a better channel estimate."""
         waveform = self.waveform
-        spectra = [self._spectrum(view, found, 2 + waveform.header_symbols) for found in heard]
+        spectra = [spectrum(view, found, 2 + waveform.header_symbols, waveform) for found in heard]
+        trained = [train(values, waveform) for values in spectra]
         headers: list[Header | ForeignHeader | None] = [None] * len(heard)
-        trained = [training.train(spectrum, waveform) for spectrum in spectra]
         for sparse in (False, True):
             left = [index for index, contents in enumerate(headers) if contents is None]
             if left:
-                llr = [training.header_llr(spectra[i], trained[i], waveform, sparse=sparse) for i in left]
+                llr = [header_llr(spectra[i], trained[i], waveform, sparse=sparse) for i in left]
                 for index, contents in zip(left, header.demodulate(np.stack(llr), waveform), strict=True):
                     headers[index] = contents
         return headers
+
+    def _receive(
+        self, view: Complex64[np.ndarray, "n"], found: sync.Found, contents: Header | ForeignHeader | None, offset: int
+    ) -> list[ReceivedImage]:
+        """Demodulate the packet behind a header and return the images that it completes."""
+        waveform, start = self.waveform, self._start(found) + offset
+        under = [known for known, first, end in self._packets if first < start < end]
+        if isinstance(contents, ForeignHeader):
+            self.packets_foreign += 1
+            self._report(start, found.cfo, Reason.FOREIGN)
+            return []
+        if contents is None:
+            self._reject(start, found.cfo, Reason.OVERLAP if under else Reason.HEADER)
+            return []
+        if contents in under:  # a late echo
+            return []
+        plan = plan_of(contents, waveform)
+        if plan is None:
+            self._reject(start, found.cfo, Reason.CONTRADICTION)
+            return []
+        first = 2 + waveform.header_symbols
+        missing = self._missing_rows(view.size, found, first + plan.payload_symbols)
+        if missing[first:].all():
+            self._reject(start, found.cfo, Reason.CUT)
+            return []
+        if missing[-1]:
+            view = np.pad(view, (0, waveform.packet_samples(plan.payload_symbols)))
+        result = demodulate(view, found, header.modulate(contents, waveform), missing, waveform)
+        packet = _packet(result, contents, plan, found, start, waveform)
+        self.packets_cut += bool(packet.missing_symbols)
+        self._packets.append((contents, start, packet.end_sample))
+        if self._observer is not None:
+            told = Candidate(start, packet.cfo_hz, packet=packet, state=result.state, spectrum=result.spectrum)
+            self._observer(told)
+        return self._assembler.add(packet, plan)
 
     def _start(self, found: sync.Found) -> int:
         """Estimated first sample of a packet."""
         return found.long_start + sync.EARLY_SAMPLES - (self.waveform.preamble_samples - 2 * self.waveform.fft_size)
 
-    def _spectrum(
-        self, view: Complex64[np.ndarray, "n"], found: sync.Found, rows: int
-    ) -> Complex64[np.ndarray, "rows used"]:
-        """Subcarriers of the long symbols and the rows - 2 symbols after them, CFO removed."""
-        size, step = self.waveform.fft_size, self.waveform.symbol_samples
-        later = 2 * size + self.waveform.cyclic_prefix + step * np.arange(rows - 2)
-        window = np.concatenate([[0, size], later])[:, None] + np.arange(size)
-        # exp(jω(a + b)) = exp(jωa) exp(jωb): an outer product instead of an exponential per sample
-        turns = np.exp(-2j * np.pi * found.cfo * (window[:, 0] - size))[:, None]
-        turns = turns * np.exp(-2j * np.pi * found.cfo * np.arange(size))
-        return ofdm.to_carriers(view[found.long_start + window] * turns.astype(np.complex64), self.waveform)
+    def _missing_rows(self, available: int, found: sync.Found, rows: int) -> Bool[np.ndarray, "rows"]:
+        """Which symbols from the first long one on have samples that are missing, or end beyond the stream."""
+        size = self.waveform.fft_size
+        first = found.long_start + windows(self.waveform, rows)
+        missing = first + size > available
+        if self._missing[first[0] : first[-1] + size].any():
+            missing |= [bool(self._missing[begin : begin + size].any()) for begin in first]
+        return np.asarray(missing)
 
-    def _whole_rows(self, available: int, found: sync.Found, rows: int) -> int:
-        """How many of the symbols from the first long one on are whole: none missing, none beyond the end."""
-        size, step = self.waveform.fft_size, self.waveform.symbol_samples
-        ends = found.long_start + np.concatenate([[size], 2 * size + step * np.arange(rows - 1)])
-        missing = self._missing[found.long_start : min(ends[-1], available)]
-        stop = found.long_start + int(np.argmax(missing)) if missing.any() else available
-        return int(np.searchsorted(ends, stop, side="right"))
-
-    def _demodulate(
-        self, spectrum: Complex64[np.ndarray, "rows used"], contents: Header, plan: FramePlan, cfo: float, start: int
-    ) -> Packet:
-        """Packet from its long, header and whole payload symbols; the slots of the others are erased."""
-        waveform = self.waveform
-        trained = training.train(spectrum, waveform)
-        state = equalize.estimate(spectrum, header.modulate(contents, waveform), trained, waveform)
-        heard, heard_var = equalize.equalize(spectrum, state, waveform)
-        symbols, noise_var = np.zeros(plan.slots, np.complex64), np.full(plan.slots, np.inf, np.float32)
-        symbols[: heard.size], noise_var[: heard.size] = heard, heard_var
-        packet = Packet(
-            header=contents,
-            start_sample=start,
-            end_sample=start + waveform.packet_samples(plan.payload_symbols),
-            symbols=symbols,
-            noise_var=noise_var,
-            signal=state.snr * state.noise,
-            noise=state.noise,
-            cfo_hz=(cfo + state.cfo) * waveform.sample_rate_hz,
-            sfo_ppm=-1e6 * state.drift,
-        )
-        if self._observer is not None:
-            self._observer(Candidate(start, packet.cfo_hz, packet=packet, state=state, spectrum=spectrum))
-        return packet
+    def _reject(self, start: int, cfo: float | None, reason: Reason) -> None:
+        self.packets_rejected += 1
+        self._report(start, cfo, reason)
 
     def _report(self, start: int, cfo: float | None, reason: Reason) -> None:
-        """Tell the observer of a candidate that is no packet; the last packet, found again, is none."""
-        again = reason is Reason.OVERLAP and start < self._packet_start + self.waveform.preamble_samples
-        if self._observer is None or again:
-            return
-        cfo_hz = None if cfo is None else cfo * self.waveform.sample_rate_hz
-        self._observer(Candidate(start, cfo_hz, reason))
+        """Tell the observer of a candidate that is no packet."""
+        if self._observer is not None:
+            cfo_hz = None if cfo is None else cfo * self.waveform.sample_rate_hz
+            self._observer(Candidate(start, cfo_hz, reason))
 
     def _report_unconfirmed(
         self, candidates: Int64[np.ndarray, "candidates"], located: list[sync.Found], offset: int
@@ -262,6 +253,24 @@ class Receiver:
         lost = (nearest > sync.reach(self.waveform)[0]) & (candidates >= self._history)  # those before were told of
         for candidate in candidates[lost].tolist():
             self._report(candidate + offset, None, Reason.UNCONFIRMED)
+
+
+def _packet(
+    result: Demodulated, contents: Header, plan: FramePlan, found: sync.Found, start: int, waveform: Waveform
+) -> Packet:
+    state = result.state
+    return Packet(
+        header=contents,
+        start_sample=start,
+        end_sample=start + waveform.packet_samples(plan.payload_symbols),
+        symbols=result.symbols,
+        noise_var=result.noise_var,
+        signal=state.snr * state.noise,
+        noise=state.noise,
+        cfo_hz=(found.cfo + state.cfo) * waveform.sample_rate_hz,
+        sfo_ppm=-1e6 * state.drift,
+        missing_symbols=result.missing_symbols,
+    )
 
 
 def plan_of(contents: Header | None, waveform: Waveform) -> FramePlan | None:
