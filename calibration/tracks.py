@@ -13,6 +13,7 @@ from sdr.waveform import Waveform
 
 _OVERSAMPLING = 4
 """Of the impulse response."""
+_STEPS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +63,16 @@ def packet_tracks(candidate: Candidate, waveform: Waveform) -> PacketTracks:
     steady = np.exp(1j * (state.drift * moment[:, None] * frequency - state.phase[:, None]))
     settled = received * reference.conj() * steady  # the channel, on known subcarriers
     aligned = settled * state.response.conj()
-    turn = np.angle(aligned.sum(axis=1))
-    # A delay turns carriers in proportion to their frequency: least squares on what the common phase leaves.
+    # A delay turns carriers in proportion to their frequency: Gauss-Newton steps for the common phase and the slope.
     weight = np.abs(state.response * reference) ** 2
     centred = frequency - (weight @ frequency / weight.sum(axis=1))[:, None]
-    slope = np.sum(centred * (aligned * np.exp(-1j * turn)[:, None]).imag, axis=1) / np.sum(centred**2 * weight, axis=1)
+    turn, slope = np.zeros(rows), np.zeros(rows)
+    for _ in range(_STEPS):
+        left = aligned * np.exp(-1j * (turn[:, None] + slope[:, None] * centred))
+        step = np.angle(left.sum(axis=1))
+        turn += step
+        quadrature = (left * np.exp(-1j * step)[:, None]).imag
+        slope += np.sum(centred * quadrature, axis=1) / np.sum(centred**2 * weight, axis=1)
     error = np.sum(np.abs(np.where(reference != 0, settled - state.response, 0)) ** 2, axis=1)
     noise = np.maximum(error / np.count_nonzero(reference, axis=1), np.finfo(np.float32).tiny)
 
