@@ -12,7 +12,7 @@ from jaxtyping import Complex64
 
 _SEGMENT = 4096
 """1 kHz resolution at 4 Msps: a pure tone costs one carrier."""
-_BANDS = 16
+_BANDS = 8
 _LINE_RATIO = 10.0
 """Level of a line above the median level of the bins around it."""
 _STEADY_SHARE = 0.1
@@ -26,7 +26,7 @@ def excise_lines(samples: Complex64[np.ndarray, "n"]) -> Complex64[np.ndarray, "
     """Return samples without their steady narrow-band lines, or as they are if they have none.
 
     A line is a bin whose median level over time is 10 dB above the median of its neighbourhood: packets and other
-    bursts come and go, and interference wider than about 3 % of the sample rate fills its neighbourhood; both stay.
+    bursts come and go, and interference wider than 6 % of the sample rate fills its neighbourhood; both stay.
     Analysis under a Hann window that overlaps by half, so that the shifted windows add up to 1 (Harris, Proc. IEEE 66,
     1978); the lines' share of it is transformed back and subtracted.
     """

@@ -66,6 +66,14 @@ def test_packets_are_found_beside_a_tone_a_hundred_times_stronger(frequency_hz: 
     assert 10 * np.log10(errors[0] / errors[1]) < 0.3
 
 
+@pytest.mark.parametrize(("level_db", "width_hz"), [(20.0, 20e3), (10.0, 200e3)])
+def test_packets_are_found_beside_narrow_band_noise(level_db: float, width_hz: float) -> None:
+    sent = passage(4, cfo_hz=20e3, repetition=8, jammer_db=level_db, jammer_hz=300e3, jammer_bandwidth_hz=width_hz)
+    (image,) = receive(sent.samples)
+    assert image.packets_received == image.packets_expected
+    assert image.side == sent.side
+
+
 def test_dc_far_above_the_signal() -> None:
     sent = passage(3, snr_db=5.0, cfo_hz=20e3)
     (image,) = receive(sent.samples + np.float32(10 * DEFAULT.tx_rms))
