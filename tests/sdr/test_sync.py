@@ -49,6 +49,26 @@ def test_cfo_is_unambiguous_over_its_range(cfo_hz: float) -> None:
     assert image.cfo_hz == pytest.approx(cfo_hz, abs=5)
 
 
+@pytest.mark.parametrize("snr_db", [0.0, 15.0])
+def test_cfo_error_is_near_the_cramer_rao_bound(snr_db: float) -> None:
+    """All that is known in a packet of 30 symbols: two long ones, the header, the pilots.
+
+    var(ω) ≥ 1 / (2 Σ ρ_k (t_k - t̄)²) for energies ρ_k at times t_k (Rife and Boorstyn, IEEE Trans. Inf. Theory 20,
+    1974); for N samples in a row it is the familiar 6 / (ρ N³), or 3 / (2π² ρ N) in units of 1/N. Here the channel,
+    too, is unknown, which costs something.
+    """
+    times = ofdm.times(DEFAULT, 36)
+    energy = np.repeat([176.0, 16.0], [6, 30]) * 10 ** (snr_db / 10)
+    bound = 1 / (2 * np.sum(energy * (times - np.average(times, weights=energy)) ** 2))
+    errors = []
+    for seed in range(40):
+        (image,) = receive(
+            passage(seed, count=4700, side_bytes=0, repetition=1, snr_db=snr_db, cfo_hz=1e3 * seed).samples
+        )
+        errors.append(2 * np.pi * (image.cfo_hz - 1e3 * seed) / DEFAULT.sample_rate_hz)
+    assert 0.5 < np.mean(np.square(errors)) / bound < 2
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 0.75])
 def test_fractional_delay_costs_nothing_at_high_snr(fraction: float) -> None:
     """The sinc skirts before the first path must lie within the FFT window's cyclic prefix."""
