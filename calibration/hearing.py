@@ -194,7 +194,7 @@ def why_incomplete(packets: Sequence[HeardPacket], samples: int) -> str | None:
     parts = [f"{_listed(indices)} {where}" for where, indices in groups.items()]
     cut = [packet.packet_index for packet in packets if packet.cut_share > 0]
     if cut:
-        parts.append(f"{_listed(sorted(set(cut)))} cut short")
+        parts.append(f"{_listed(sorted(set(cut)))} not whole")
     return "; ".join(parts) or None
 
 

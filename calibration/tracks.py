@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Complex64, Complex128, Float64
+from jaxtyping import Complex64, Complex128, Float, Float64
 
 from calibration.hearing import HeardPacket, heard_packet
 from sdr import header, ofdm
 from sdr.candidate import Candidate
+from sdr.header import Header
 from sdr.sync import EARLY_SAMPLES
 from sdr.waveform import Waveform
 
@@ -18,9 +19,10 @@ _STEPS = 4
 
 @dataclass(frozen=True, eq=False)
 class PacketTracks:
-    """One packet, symbol by symbol. `symbols` counts the long, header and whole payload symbols, `rows` the payload's.
+    """One packet, symbol by symbol. `symbols` counts the long, header and payload symbols, `rows` the payload's.
 
-    What is measured comes from the known subcarriers of that symbol alone; what is tracked is what the receiver used.
+    What is measured comes from the known subcarriers of that symbol alone, and is NaN where samples are missing; what
+    is tracked is what the receiver used.
     """
 
     heard: HeardPacket
@@ -52,57 +54,75 @@ def packet_tracks(candidate: Candidate, waveform: Waveform) -> PacketTracks:
     packet, state, received = candidate.packet, candidate.state, candidate.spectrum
     assert packet is not None and state is not None and received is not None
     layout, rate_hz = ofdm.grid(waveform), waveform.sample_rate_hz
-    rows, first = len(received), 2 + waveform.header_symbols
-    reference = np.zeros((rows, waveform.used_subcarriers), np.complex64)
-    reference[:2] = layout.long_values
-    reference[2:first, layout.data] = header.modulate(packet.header, waveform) * layout.header_scramble
-    reference[2:, layout.pilot] = layout.pilot_values[: rows - 2]
+    first = 2 + waveform.header_symbols
+    told = packet.noise_var.reshape(-1, waveform.data_carriers).astype(np.float64)
+    missing = np.concatenate([np.zeros(first, bool), np.isinf(told).all(axis=1)])
 
-    moment = ofdm.times(waveform, rows)
+    moment = ofdm.times(waveform, len(received))
     frequency = 2 * np.pi * layout.carriers / waveform.fft_size
     steady = np.exp(1j * (state.drift * moment[:, None] * frequency - state.phase[:, None]))
+    reference = _reference(packet.header, len(received), waveform)
     settled = received * reference.conj() * steady  # the channel, on known subcarriers
-    aligned = settled * state.response.conj()
-    # A delay turns carriers in proportion to their frequency: Gauss-Newton steps for the common phase and the slope.
+    error = np.sum(np.abs(np.where(reference != 0, settled - state.response, 0)) ** 2, axis=1)
+    noise = np.maximum(error / np.count_nonzero(reference, axis=1), np.finfo(np.float32).tiny)
     weight = np.abs(state.response * reference) ** 2
+    turn, slope = _turns(settled * state.response.conj(), weight, frequency)
+
+    gain = np.abs(state.response[layout.data]) ** 2
+    beside = np.isin(layout.data, (layout.pilot[:, None] + [-1, 1]).reshape(-1)) & np.isfinite(told)
+    energy, noise_told = np.where(beside, gain, 0).sum(axis=1), (np.where(beside, told, 0) * gain).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # what is erased
+        symbol_snr_db = 10 * np.log10(1 / told)
+        snr_told_db = 10 * np.log10(energy / noise_told)
+    inverse = state.response.conj() / np.maximum(np.abs(state.response) ** 2, np.finfo(np.float64).tiny)
+    equalised = (received * steady * inverse)[2:first, layout.data] * layout.header_scramble.conj()
+    start = packet.start_sample + waveform.preamble_samples - waveform.fft_size - EARLY_SAMPLES
+    return PacketTracks(
+        heard=heard_packet(candidate, waveform),
+        time_s=(start + moment) / rate_hz,
+        phase_rad=np.where(missing, np.nan, state.phase + turn),
+        phase_tracked_rad=state.phase,
+        phase_sd_rad=np.sqrt(state.phase_var),
+        delay_s=np.where(missing, np.nan, (state.drift * moment - slope) / rate_hz),
+        delay_tracked_s=state.drift * moment / rate_hz,
+        snr_db=np.where(missing, np.nan, 10 * np.log10(np.mean(np.abs(state.response) ** 2) / noise)),
+        snr_told_db=snr_told_db,
+        symbol_snr_db=symbol_snr_db,
+        payload=packet.symbols.reshape(told.shape),
+        header=np.asarray(equalised, np.complex64),
+        response=state.response,
+        noise_db=float(10 * np.log10(state.noise)),
+    )
+
+
+def _reference(contents: Header, rows: int, waveform: Waveform) -> Complex64[np.ndarray, "rows used"]:
+    """What was sent on the known subcarriers of a packet, 0 on the others."""
+    layout, first = ofdm.grid(waveform), 2 + waveform.header_symbols
+    values = np.zeros((rows, waveform.used_subcarriers), np.complex64)
+    values[:2] = layout.long_values
+    values[2:first, layout.data] = header.modulate(contents, waveform) * layout.header_scramble
+    values[2:, layout.pilot] = layout.pilot_values[: rows - 2]
+    return values
+
+
+def _turns(
+    aligned: Complex128[np.ndarray, "rows used"],
+    weight: Float[np.ndarray, "rows used"],
+    frequency: Float64[np.ndarray, "used"],
+) -> tuple[Float64[np.ndarray, "rows"], Float64[np.ndarray, "rows"]]:
+    """Common phase of each symbol, in rad, and how it grows with the frequency, in samples: least squares.
+
+    A delay turns carriers in proportion to their frequency. Gauss-Newton steps, since whole samples turn them far.
+    """
     centred = frequency - (weight @ frequency / weight.sum(axis=1))[:, None]
-    turn, slope = np.zeros(rows), np.zeros(rows)
+    turn, slope = np.zeros(len(aligned)), np.zeros(len(aligned))
     for _ in range(_STEPS):
         left = aligned * np.exp(-1j * (turn[:, None] + slope[:, None] * centred))
         step = np.angle(left.sum(axis=1))
         turn += step
         quadrature = (left * np.exp(-1j * step)[:, None]).imag
         slope += np.sum(centred * quadrature, axis=1) / np.sum(centred**2 * weight, axis=1)
-    error = np.sum(np.abs(np.where(reference != 0, settled - state.response, 0)) ** 2, axis=1)
-    noise = np.maximum(error / np.count_nonzero(reference, axis=1), np.finfo(np.float32).tiny)
-
-    told = packet.noise_var.reshape(-1, waveform.data_carriers)[: rows - first].astype(np.float64)
-    start = packet.start_sample + waveform.preamble_samples - waveform.fft_size - EARLY_SAMPLES
-    inverse = state.response.conj() / np.maximum(np.abs(state.response) ** 2, np.finfo(np.float64).tiny)
-    equalised = received[2:first] * steady[2:first] * inverse
-    beside = np.isin(layout.data, (layout.pilot[:, None] + [-1, 1]).reshape(-1))
-    gain = np.broadcast_to(np.abs(state.response[layout.data]) ** 2, told.shape)
-    left = np.isfinite(told) & beside
-    noise_told = np.maximum(np.sum(np.where(left, told, 0) * gain, axis=1), np.finfo(np.float64).tiny)
-    with np.errstate(divide="ignore"):  # what is erased: 1/inf is 0, and its logarithm -inf
-        symbol_snr_db = 10 * np.log10(1 / told)
-        snr_told_db = 10 * np.log10(np.sum(gain, axis=1, where=left) / noise_told)
-    return PacketTracks(
-        heard=heard_packet(candidate, waveform),
-        time_s=(start + moment) / rate_hz,
-        phase_rad=state.phase + turn,
-        phase_tracked_rad=state.phase,
-        phase_sd_rad=np.sqrt(state.phase_var),
-        delay_s=(state.drift * moment - slope) / rate_hz,
-        delay_tracked_s=state.drift * moment / rate_hz,
-        snr_db=10 * np.log10(np.mean(np.abs(state.response) ** 2) / noise),
-        snr_told_db=snr_told_db,
-        symbol_snr_db=symbol_snr_db,
-        payload=packet.symbols.reshape(-1, waveform.data_carriers)[: rows - first],
-        header=np.asarray(equalised[:, layout.data] * layout.header_scramble.conj(), np.complex64),
-        response=state.response,
-        noise_db=float(10 * np.log10(state.noise)),
-    )
+    return turn, slope
 
 
 def impulse_response(

@@ -34,4 +34,4 @@ class Candidate:
     packet: Packet | None = None
     state: Estimate | None = None
     spectrum: Complex64[np.ndarray, "rows used"] | None = None
-    """Subcarriers of the long, header and whole payload symbols, without the CFO that the preamble showed."""
+    """Subcarriers of the long, header and payload symbols, without the CFO that the preamble showed."""

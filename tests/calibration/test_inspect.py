@@ -122,7 +122,7 @@ def test_damage_is_located_and_named(tmp_path: Path) -> None:
     assert [packet.packet_index for packet in seen.hearing.packets] == [0, 2, 3, 4]
     assert [packet.cut_share > 0 for packet in seen.hearing.packets] == [False, False, True, False]
     (image,) = seen.images
-    assert image["incomplete"] == "packet 1 lost; packet 5 after it ends; packet 3 cut short"
+    assert image["incomplete"] == "packet 1 lost; packet 5 after it ends; packet 3 not whole"
     assert image["packets_received"] == 4 and 0 < image["erased_share"] < 1
 
 
@@ -172,8 +172,8 @@ def heard(index: int, start: int, cut_share: float = 0.0, count: int = 8) -> Hea
             650,
             "packet 0 before the recording begins; packets 1, 2, 5, 6 lost; packet 7 after it ends",
         ),
-        ([heard(0, 0), heard(5, 500, 0.5)], 10_000, "packets 1…4, 6, 7 lost; packet 5 cut short"),
-        ([heard(0, 0, 0.25, count=1)], 10_000, "packet 0 cut short"),
+        ([heard(0, 0), heard(5, 500, 0.5)], 10_000, "packets 1…4, 6, 7 lost; packet 5 not whole"),
+        ([heard(0, 0, 0.25, count=1)], 10_000, "packet 0 not whole"),
     ],
 )
 def test_missing_packets_are_told_by_where_they_would_lie(
