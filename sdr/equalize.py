@@ -65,12 +65,17 @@ class Estimate:
         Without the bias of the channel estimate's own noise.
         """
         signal = np.abs(self.response) ** 2 - self.response_var
-        return max(float(np.mean(signal / self.noise_var) * np.mean(1 / self.burst)), 0.0)
+        return max(float(np.mean(signal / self.noise_var)) * self._calm, 0.0)
 
     @property
     def noise(self) -> float:
         """Noise variance on a subcarrier: the harmonic mean, which a jammer on some of them leaves as it is."""
-        return float(1 / (np.mean(1 / self.noise_var) * np.mean(1 / self.burst)))
+        return 1 / (float(np.mean(1 / self.noise_var)) * self._calm)
+
+    @property
+    def _calm(self) -> float:
+        """Mean of 1 / `burst` over the symbols that are not missing."""
+        return float(np.mean(1 / self.burst[self.burst < _WORTHLESS / 2]))
 
 
 def estimate(

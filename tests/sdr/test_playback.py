@@ -149,6 +149,7 @@ def test_samples_that_a_driver_replaced_by_zeros_are_erased_not_believed(tmp_pat
     samples[START + PACKET + 4000 : START + 2 * PACKET - 1000] = 0
     playback = recorded(tmp_path, samples)
     (image,) = images(playback)
+    assert image.snr_db == pytest.approx(20, abs=0.3)  # of what came
     assert any("zeros" in note for note in playback.notes())
     heard = np.isfinite(image.noise_var)
     assert 0.6 < heard.mean() < 0.95 and 10 * np.log10(mean_error(SENT.symbols, image)) < -19
