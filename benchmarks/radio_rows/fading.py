@@ -219,7 +219,7 @@ def measure_noise_var(run: Run) -> list[Finding]:
         )
         gap = float(gaps.mean())
         passed = gap <= GAP_ASKED_NAT
-        loss = {"mean_ratio_db": db(float(np.mean([np.mean(error / genie) for error, _, genie in rows])))}
+        loss = {"mean_ratio_db": db(float(np.mean([np.mean(error / genie) for error, _, genie in arrived])))}
         points.append(Point(f"gap, {name}", gap, passed, GAP_ASKED_NAT, 0.0, mean_interval(gaps), "nat/symbol", loss))
         error, claim, _ = np.concatenate(arrived, axis=1)
         parts = np.array_split(np.argsort(claim), _DECILES)

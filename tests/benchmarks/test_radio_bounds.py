@@ -219,3 +219,12 @@ def test_a_segment_of_the_mixed_stream_holds_whole_and_cut_images() -> None:
     images = trial.receive(np.concatenate(chunks))
     assert [image.packets_received == image.packets_expected for image in images] in ([True, False], [True])
     assert memory.resident_mib() > 10
+
+
+def test_a_leak_shows_as_a_trend_and_an_allocators_jitter_does_not() -> None:
+    minutes, rng = np.linspace(5, 10, 50), np.random.default_rng(13)
+    jitter = 300 + rng.choice([0.0, 1.0], 50)
+    steady, interval = memory.trend(minutes, jitter)
+    assert abs(steady) < memory.GROWTH_ASKED_MIB and interval is not None and interval[0] < 0 < interval[1]
+    leaking, _ = memory.trend(minutes, jitter + minutes)
+    assert leaking == pytest.approx(5, abs=1)
