@@ -1,6 +1,6 @@
 """From the samples of a packet to its payload symbols."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Int64
@@ -15,6 +15,16 @@ a fifth of it turns into interference between carriers."""
 
 
 @dataclass(frozen=True, eq=False)
+class Heard:
+    """A confirmed preamble with the subcarriers of its long and header symbols."""
+
+    found: Found
+    """With the timing that the channel asks for."""
+    spectrum: Complex64[np.ndarray, "rows used"]
+    training: training.Training
+
+
+@dataclass(frozen=True, eq=False)
 class Demodulated:
     """Payload of a packet and all that was found out about it."""
 
@@ -23,7 +33,9 @@ class Demodulated:
     """Relative to unit symbol power; infinite where a symbol is missing or its carrier hopeless."""
     state: equalize.Estimate
     spectrum: Complex64[np.ndarray, "rows used"]
-    """Subcarriers of the long, header and payload symbols, without the CFO of the preamble."""
+    """Subcarriers of the long, header and payload symbols, without the CFO, as far as it was known before `state`."""
+    cfo: float
+    """In cycles per sample."""
     missing_symbols: int
     """Payload symbols that were left out."""
 
@@ -42,9 +54,21 @@ def spectrum(
     return ofdm.to_carriers(_steered(samples, found, rows, 0, waveform), waveform)
 
 
+def listen(samples: Complex64[np.ndarray, "n"], found: Found, waveform: Waveform) -> Heard:
+    """What is needed to decode the header; its symbols lie within `samples`."""
+    rows = 2 + waveform.header_symbols
+    received = spectrum(samples, found, rows, waveform)
+    start = training.train(received, waveform)
+    if late := training.late(received, start, waveform):
+        found = replace(found, long_start=found.long_start - late)
+        received = spectrum(samples, found, rows, waveform)
+        start = training.train(received, waveform)
+    return Heard(found, received, start)
+
+
 def demodulate(
     samples: Complex64[np.ndarray, "n"],
-    found: Found,
+    heard: Heard,
     header_points: Complex64[np.ndarray, "header data"],
     missing: Bool[np.ndarray, "rows"],
     waveform: Waveform,
@@ -53,19 +77,20 @@ def demodulate(
 
     All windows lie within `samples`.
     """
-    rows = len(missing)
+    found, rows = heard.found, len(missing)
     received = spectrum(samples, found, rows, waveform)
-    state = equalize.estimate(received, header_points, training.train(received, waveform), waveform, missing)
+    state = equalize.estimate(received, header_points, heard.training, waveform, missing)
     if state.track.step_var * state.snr > _WANDERING:
+        found = replace(found, cfo=found.cfo + state.cfo)  # phase noise misled the preamble
         blocks = _steered(samples, found, rows, waveform.cyclic_prefix, waveform)
         received = ofdm.to_carriers(oscillator.steady(blocks, state, waveform), waveform)
-        start = training.Training(state.response, state.noise_var)
-        state = equalize.estimate(received, header_points, start, waveform, missing)
+        known = training.Training(state.response, state.noise_var)
+        state = equalize.estimate(received, header_points, known, waveform, missing)
     symbols, noise_var = equalize.equalize(received, state, waveform)
     out = missing[2 + waveform.header_symbols :]
     lost = np.repeat(out, waveform.data_carriers)
     symbols[lost], noise_var[lost] = 0, np.inf
-    return Demodulated(symbols, noise_var, state, received, int(out.sum()))
+    return Demodulated(symbols, noise_var, state, received, found.cfo + state.cfo, int(out.sum()))
 
 
 def _steered(

@@ -28,7 +28,8 @@ def steady(
 ) -> Complex64[np.ndarray, "symbols fft"]:
     """Windows of the FFT without what the phase does within them.
 
-    `blocks` begin a cyclic prefix before the windows; `state` was estimated with the phase noise in them.
+    `blocks` begin a cyclic prefix before the windows and have the CFO of `state` removed, which was estimated with the
+    phase noise in them.
     """
     size, track = waveform.fft_size, state.track
     turns, turns_var = _prefix_turns(blocks, waveform)
@@ -38,7 +39,7 @@ def steady(
     gap = float(np.mean(np.diff(ofdm.times(waveform, len(blocks)))))
     # Means over two windows that lie `gap` apart differ by this much more than one sample does from the next.
     per_sample = track.step_var / (gap - size / 3)
-    seen = np.concatenate([track.left, turns - track.line[1] * size])
+    seen = np.concatenate([track.left, turns])
     # What the prefix compares are not exactly the ends of the window.
     error = np.concatenate([track.left_var, turns_var + per_sample * waveform.cyclic_prefix / 2])
     knots = per_sample * (matrix @ np.linalg.solve(per_sample * covariance + np.diag(error), seen))

@@ -14,12 +14,12 @@ from jaxtyping import Bool, Complex64, Int64
 from sdr import header, sync
 from sdr.assemble import Assembler, Packet, ReceivedImage
 from sdr.candidate import Candidate, Reason
-from sdr.demodulate import Demodulated, demodulate, spectrum, windows
+from sdr.demodulate import Demodulated, Heard, demodulate, listen, windows
 from sdr.errors import SdrError
 from sdr.excise import MARGIN_SAMPLES, excise_lines
 from sdr.framing import FramePlan, plan_frame
 from sdr.header import ForeignHeader, Header
-from sdr.training import header_llr, train
+from sdr.training import header_llr
 from sdr.waveform import Waveform
 
 __all__ = ["ReceivedImage", "Receiver"]
@@ -155,8 +155,9 @@ class Receiver:
             self._report_unconfirmed(candidates, located, offset)
         heard = [found for found in located if self._is_new(found, view.size, offset)]
         images: list[ReceivedImage] = []
-        for contents, found in zip(self._headers(view, heard), heard, strict=True):
-            images += self._receive(view, found, contents, offset)
+        listened = [listen(view, found, waveform) for found in heard]
+        for contents, one in zip(self._headers(listened), listened, strict=True):
+            images += self._receive(view, one, contents, offset)
         return images
 
     def _is_new(self, found: sync.Found, available: int, offset: int) -> bool:
@@ -171,27 +172,24 @@ class Receiver:
             return False
         return True
 
-    def _headers(
-        self, view: Complex64[np.ndarray, "n"], heard: list[sync.Found]
-    ) -> list[Header | ForeignHeader | None]:
+    def _headers(self, heard: list[Heard]) -> list[Header | ForeignHeader | None]:
         """Contents of the headers; those that fail are tried again with a better channel estimate."""
         waveform = self.waveform
-        spectra = [spectrum(view, found, 2 + waveform.header_symbols, waveform) for found in heard]
-        trained = [train(values, waveform) for values in spectra]
         headers: list[Header | ForeignHeader | None] = [None] * len(heard)
         for sparse in (False, True):
             left = [index for index, contents in enumerate(headers) if contents is None]
             if left:
-                llr = [header_llr(spectra[i], trained[i], waveform, sparse=sparse) for i in left]
+                llr = [header_llr(heard[i].spectrum, heard[i].training, waveform, sparse=sparse) for i in left]
                 for index, contents in zip(left, header.demodulate(np.stack(llr), waveform), strict=True):
                     headers[index] = contents
         return headers
 
     def _receive(
-        self, view: Complex64[np.ndarray, "n"], found: sync.Found, contents: Header | ForeignHeader | None, offset: int
+        self, view: Complex64[np.ndarray, "n"], heard: Heard, contents: Header | ForeignHeader | None, offset: int
     ) -> list[ReceivedImage]:
         """Demodulate the packet behind a header and return the images that it completes."""
-        waveform, start = self.waveform, self._start(found) + offset
+        waveform, found = self.waveform, heard.found
+        start = self._start(found) + offset
         under = [known for known, first, end in self._packets if first < start < end]
         if isinstance(contents, ForeignHeader):
             self.packets_foreign += 1
@@ -213,8 +211,8 @@ class Receiver:
             return []
         if missing[-1]:
             view = np.pad(view, (0, waveform.packet_samples(plan.payload_symbols)))
-        result = demodulate(view, found, header.modulate(contents, waveform), missing, waveform)
-        packet = _packet(result, contents, plan, found, start, waveform)
+        result = demodulate(view, heard, header.modulate(contents, waveform), missing, waveform)
+        packet = _packet(result, contents, plan, start, waveform)
         self.packets_cut += bool(packet.missing_symbols)
         self._packets.append((contents, start, packet.end_sample))
         if self._observer is not None:
@@ -255,9 +253,7 @@ class Receiver:
             self._report(candidate + offset, None, Reason.UNCONFIRMED)
 
 
-def _packet(
-    result: Demodulated, contents: Header, plan: FramePlan, found: sync.Found, start: int, waveform: Waveform
-) -> Packet:
+def _packet(result: Demodulated, contents: Header, plan: FramePlan, start: int, waveform: Waveform) -> Packet:
     state = result.state
     return Packet(
         header=contents,
@@ -267,7 +263,7 @@ def _packet(
         noise_var=result.noise_var,
         signal=state.snr * state.noise,
         noise=state.noise,
-        cfo_hz=(found.cfo + state.cfo) * waveform.sample_rate_hz,
+        cfo_hz=result.cfo * waveform.sample_rate_hz,
         sfo_ppm=-1e6 * state.drift,
         missing_symbols=result.missing_symbols,
     )

@@ -10,6 +10,11 @@ from sdr import ofdm
 from sdr.training import SLOPE_LIMIT, Fit, weighted_fit
 from sdr.waveform import Waveform
 
+_SCORE = 4.0
+"""Score of a wandering phase, in standard deviations; without one it is reached by 1 packet of 100."""
+_STEP_VARS = 10 ** np.arange(-6.0, 0.0, 0.1)
+"""From one symbol to the next, in rad²."""
+
 
 @dataclass(frozen=True, eq=False)
 class Known:
@@ -31,6 +36,10 @@ class Known:
     fit: Fit
     """For means over all entries of a carrier, in white noise of variance 1."""
     moment: Float64[np.ndarray, "symbols"]
+    modes: Float64[np.ndarray, "symbols modes"]
+    """Orthonormal shapes of a Wiener process beside its line, sampled at each symbol, in which it is uncorrelated."""
+    mode_var: Float64[np.ndarray, "modes"]
+    """Their variances for steps of variance 1 between symbols."""
     slopes: Float64[np.ndarray, "slopes"]
     """Phase slopes to search, in rad per sample."""
     search: Complex128[np.ndarray, "slopes symbols"]
@@ -50,6 +59,9 @@ def known_carriers(waveform: Waveform, symbols: int) -> Known:
     frequency = 2 * np.pi * layout.carriers[column] / waveform.fft_size
     counts = np.bincount(column).astype(np.float64)
     slopes = np.linspace(-SLOPE_LIMIT, SLOPE_LIMIT, 129) / waveform.symbol_samples
+    beside = np.linalg.qr(np.stack([np.ones_like(moment), moment], axis=1), mode="complete")[0][:, 2:]
+    distance = np.abs(moment[:, None] - moment) / np.mean(np.diff(moment))
+    mode_var, shapes = np.linalg.eigh(beside.T @ (-distance / 2) @ beside)
     return Known(
         row=row,
         first=np.searchsorted(row, np.arange(symbols)),
@@ -61,6 +73,8 @@ def known_carriers(waveform: Waveform, symbols: int) -> Known:
         counts=counts,
         fit=weighted_fit(waveform, counts),
         moment=moment,
+        modes=beside @ shapes,
+        mode_var=mode_var,
         slopes=slopes,
         search=np.exp(-1j * np.outer(slopes, moment)),
     )
@@ -106,18 +120,30 @@ def track_phase(
     phase = line[0] + line[1] * moment
     variance = np.sum(covariance @ design * design, axis=0)
     left_var = 1 / weight
-    # Steps beyond what the noise of two neighbours explains are the oscillator's: phase noise, a Wiener process.
-    noise = left_var[1:] + left_var[:-1]
-    trust = (noise + noise.mean()) ** -2
-    excess = np.diff(left) ** 2 - noise
-    step_var = float(trust @ excess / trust.sum())
-    if step_var < 2 * float(np.sqrt(trust**2 @ (excess - step_var) ** 2) / trust.sum()):
+    step_var = _wander(left, left_var, known)
+    if not step_var:
         return Track(phase, variance, line, 2.0, left, left_var)
     distance = np.abs(moment[:, None] - moment) / np.mean(np.diff(moment))
     prior = step_var * (distance.max() - distance / 2)  # of a Wiener process at unknown level
     smoother = prior @ np.linalg.inv(prior + np.diag(left_var))
     phase, variance = phase + smoother @ left, np.diag(prior - smoother @ prior)
     return Track(phase, variance, line, 2.0 + float(np.trace(smoother)), left, left_var, step_var)
+
+
+def _wander(left: Float64[np.ndarray, "symbols"], left_var: Float64[np.ndarray, "symbols"], known: Known) -> float:
+    """Variance of the steps of a Wiener process in phases beside their line, the most likely one; 0 if there is none.
+
+    In the modes of such a process, which the noise of all symbols is nearly independent in.
+    """
+    seen, noise = (known.modes.T @ left) ** 2, (known.modes**2).T @ left_var
+    weight = known.mode_var / noise
+    score = float(weight @ (seen / noise - 1)) / float(np.sqrt(2 * weight @ weight))
+    if score < _SCORE:
+        return 0.0
+    expected = _STEP_VARS[:, None] * known.mode_var + noise
+    likelihood = -np.sum(np.log(expected) + seen / expected, axis=1)
+    best = int(np.argmax(likelihood))
+    return float(_STEP_VARS[best])
 
 
 def phasor(angle: Float32[np.ndarray, "..."]) -> Complex64[np.ndarray, "..."]:

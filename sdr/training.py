@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Complex64, Complex128, Float64
+from jaxtyping import Complex64, Complex128, Float64, Int64
 
 from sdr import ofdm, residual
 from sdr.sparse import sparse_response
@@ -20,6 +20,11 @@ _MISFIT = 1e-5
 _ITERATIONS = 3
 _NOISE_FLOOR = 1e-9
 """Of the signal: what float32 arithmetic leaves without any noise, so that nothing divides by 0."""
+_PATH_NOISE = 14.0
+"""Power of a path over the noise: the noise alone reaches it at one of 10⁶ delays."""
+_PATH_SIDELOBE = 6e-4
+_PATH_LEAD = 3
+"""Samples that windows begin before an early path, for the skirts of its fractional delay."""
 SLOPE_LIMIT = 0.6
 """Largest phase step per OFDM symbol that a search covers, in rad: 1.3 kHz of CFO left after the preamble."""
 
@@ -103,6 +108,36 @@ def train(received: Complex64[np.ndarray, "symbols used"], waveform: Waveform) -
     return Training(response, noise_var)
 
 
+def late(received: Complex64[np.ndarray, "symbols used"], training: Training, waveform: Waveform) -> int:
+    """By how many samples the FFT windows begin too late for a weak path before the strongest ones; 0 if there is none.
+
+    A path before the windows neither fits the delay basis nor is free of interference between symbols. It is looked
+    for in the impulse response under a Hann window, whose sidelobes lie 31 dB and more below the strongest path.
+    """
+    prefix, size = waveform.cyclic_prefix, waveform.fft_size
+    carriers, window = _hann(waveform)
+    mean = (received[:2] / ofdm.grid(waveform).long_values).mean(axis=0)
+    bins = np.zeros(size, np.complex128)
+    bins[carriers] = mean * window
+    bins[0] = (bins[1] + bins[-1]) / 2  # the null at DC would raise sidelobes
+    power = np.abs(np.fft.ifft(bins, norm="forward")) ** 2
+    noise = float(np.sum(window**2 * training.noise_var)) / 2
+    power[power < max(_PATH_NOISE * noise, _PATH_SIDELOBE * float(power.max()))] = 0
+    # Energy that windows which begin 1, 2… samples earlier gain at their start, and lose at the end of the prefix.
+    steps = np.arange(1, prefix // 2 + 1)
+    balance = np.cumsum(power[-steps]) - np.cumsum(power[prefix - steps])
+    best = int(np.argmax(balance))
+    return int(steps[best]) + _PATH_LEAD if balance[best] > 0 else 0
+
+
+@lru_cache(maxsize=16)
+def _hann(waveform: Waveform) -> tuple[Int64[np.ndarray, "used"], Float64[np.ndarray, "used"]]:
+    """Bins of the used carriers, and a Hann window over the band of unit sum."""
+    carriers = ofdm.grid(waveform).carriers
+    window = np.cos(np.pi * carriers / (2 * waveform.edge_carrier + 2)) ** 2
+    return carriers % waveform.fft_size, window / window.sum()
+
+
 def header_llr(
     received: Complex64[np.ndarray, "symbols used"], training: Training, waveform: Waveform, *, sparse: bool = False
 ) -> Float64[np.ndarray, "header data"]:
@@ -119,10 +154,15 @@ def header_llr(
     matched = response.conj() / training.noise_var
     pilots = np.sum(rows[:, layout.pilot] * (matched[layout.pilot] * layout.pilot_values[:count]), axis=1)
     # Phase is a line through 0 at the long symbols: a search in one dimension stays safe far below 0 dB.
-    moments = ofdm.times(waveform, 2 + count)[2:]
-    slopes = np.linspace(-SLOPE_LIMIT, SLOPE_LIMIT, 65) / waveform.symbol_samples
-    scores = (np.exp(-1j * np.outer(slopes, moments)) @ pilots).real
-    turn = np.exp(-1j * slopes[np.argmax(scores)] * moments)[:, None]
+    turns = _header_turns(waveform)
+    turn = turns[np.argmax((turns @ pilots).real)][:, None]
     points = rows[:, layout.data] * turn * matched[layout.data] * layout.header_scramble.conj()
     llr: Float64[np.ndarray, "header data"] = 4 * points.real
     return llr
+
+
+@lru_cache(maxsize=16)
+def _header_turns(waveform: Waveform) -> Complex128[np.ndarray, "slopes header"]:
+    """What turns the header's symbols back, for every slope of the phase that is searched."""
+    slopes = np.linspace(-SLOPE_LIMIT, SLOPE_LIMIT, 65) / waveform.symbol_samples
+    return np.asarray(np.exp(-1j * np.outer(slopes, ofdm.times(waveform, 2 + waveform.header_symbols)[2:])))
