@@ -222,17 +222,18 @@ def _noise(
     present, draft = burst < _WORTHLESS, number < 2
     counts = np.bincount(known.column, present[known.row])
     freedom = np.maximum(counts * (1 - phases / 2 / counts.sum()) - average.taken, 0)  # a phase: one real dimension
-    energy = np.bincount(known.column, squared * (present / burst)[known.row])
-    coloured = residual.profile(energy, freedom, draft=draft)
-    noise_var = np.full(used, energy.sum() / freedom.sum()) if coloured is None else coloured
-    # Among pilots, of which every symbol has the same: what the noise estimate got wrong of a carrier cancels.
-    column = known.column[known.pilot[0]]
-    energy = np.sum(squared[known.pilot[present]] / noise_var[column], axis=1)
-    coming = residual.profile(energy, np.full(energy.size, np.sum(freedom[column] / counts[column])), draft=draft)
+    # Symbols first, by their pilots: only the first symbols tell of other carriers what the noise is there, and what
+    # comes later would seem to be on the pilots alone. How the pilots are weighed is the same for every symbol.
+    place, dense = known.column[known.pilot[0]], known.dense
+    level = np.convolve(present[: len(dense)] @ squared[dense], np.ones(3), "same")[place] + np.finfo(np.float32).tiny
+    energy = np.sum(squared[known.pilot[present]] / level, axis=1)
+    coming = residual.profile(energy, np.full(energy.size, np.sum((freedom / counts)[place])), draft=draft)
     burst = np.where(present, 1.0, _WORTHLESS)
     if coming is not None:
         burst[present] = np.minimum(coming / np.median(coming), _WORTHLESS / 2)
-    return noise_var, burst
+    energy = np.bincount(known.column, squared * (present / burst)[known.row])
+    coloured = residual.profile(energy, freedom, draft=draft)
+    return np.full(used, energy.sum() / freedom.sum()) if coloured is None else coloured, burst
 
 
 def equalize(

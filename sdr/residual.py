@@ -12,8 +12,10 @@ from jaxtyping import Float64, Int64
 
 _REFUTED = 10.0
 """Log-likelihood ratio of the best group of neighbours; white noise reaches it in about 1 packet of 1000."""
-_LEVELS_DB = np.arange(-9.0, 51.0, 1.5)
-"""Around the median."""
+_LEVELS = 10 ** (0.15 * np.arange(40))
+"""Steps of 1.5 dB."""
+_BELOW = 0.5
+"""The lowest level is at most this share of the lowest variance of a few neighbours together."""
 _CHANGE = 0.1
 """Probability that the next level is another one; in proportion to 1/distance."""
 _RESCALE = 8
@@ -30,10 +32,13 @@ def profile(
     """
     if not energy.any() or _scan(energy, freedom) < _REFUTED:
         return None
-    if draft:
-        kernel = np.ones(3)
-        return np.convolve(energy, kernel, "same") / np.convolve(freedom, kernel, "same")
-    return _smooth(energy, freedom)
+    return _neighbours(energy, freedom) if draft else _smooth(energy, freedom)
+
+
+def _neighbours(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    """Variances of three neighbours together."""
+    kernel = np.ones(3)
+    return np.convolve(energy, kernel, "same") / np.maximum(np.convolve(freedom, kernel, "same"), _TINY)
 
 
 def _scan(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"]) -> float:
@@ -58,8 +63,11 @@ def _groups(size: int) -> tuple[Int64[np.ndarray, "groups"], Int64[np.ndarray, "
 def _smooth(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
     """Posterior mean of the level by the forward-backward recursion, both ways at once."""
     transition = _transition()
-    variance = energy / np.maximum(freedom, 1.0)
-    levels = max(float(np.median(variance)), _TINY * float(variance.max())) * 10 ** (_LEVELS_DB / 10)
+    near = _neighbours(energy, freedom)
+    lowest = _BELOW * max(float(near[near > 0].min()), _TINY * float(near.max()))
+    usual = max(float(np.median(energy / np.maximum(freedom, 1.0))), lowest)
+    # What is usual lies on the grid: for white noise beside a jammer it is exact.
+    levels = usual * _LEVELS[1] ** np.floor(np.log(lowest / usual) / np.log(_LEVELS[1])) * _LEVELS
     log_likelihood = -freedom[:, None] * np.log(levels) - energy[:, None] / levels
     likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
     seen = np.stack([likelihood, likelihood[::-1]], axis=2)  # from the left, from the right
@@ -77,7 +85,7 @@ def _smooth(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"])
 @lru_cache(maxsize=1)
 def _transition() -> Float64[np.ndarray, "levels levels"]:
     """Symmetric matrix of the probabilities that one level follows another."""
-    place = np.arange(_LEVELS_DB.size)
+    place = np.arange(_LEVELS.size)
     distance = np.abs(place[:, None] - place)
     transition = _CHANGE / 2 / np.sum(1 / place[1:]) / np.maximum(distance, 1)
     np.fill_diagonal(transition, 0)
