@@ -92,7 +92,8 @@ def test_speed_is_that_of_receivers_that_decode(run: Run, monkeypatch: pytest.Mo
     image = transmit(np.ones(32768, np.complex64), bytes(60), DEFAULT, session=1, image_id=0, repetition=2)
     images = -(-200_000 // image.samples.size)
     assert finding.conditions["own"] == finding.conditions["push"] == images
-    assert finding.conditions["stock"] >= 0.9 * 200_000 // 960
+    for name in speed._STOCK_BYTES:  # it misses some of its packets back to back
+        assert finding.conditions[name] >= 0.5 * 200_000 // (30 * 288)
     assert [point.passed for point in finding.points] == [
         point.measured >= (point.asked or 0) for point in finding.points
     ]
