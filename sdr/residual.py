@@ -38,7 +38,7 @@ def profile(
 def _neighbours(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
     """Variances of three neighbours together."""
     kernel = np.ones(3)
-    return np.convolve(energy, kernel, "same") / np.maximum(np.convolve(freedom, kernel, "same"), _TINY)
+    return np.asarray(np.convolve(energy, kernel, "same") / np.maximum(np.convolve(freedom, kernel, "same"), _TINY))
 
 
 def _scan(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"]) -> float:

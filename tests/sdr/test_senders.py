@@ -62,7 +62,7 @@ def on_air(seed: int, losses: list[float]) -> tuple[list[Sender], np.ndarray]:
         ]
         senders.append(sender)
     order = sorted(range(len(parts)), key=lambda place: (parts[place][1] + rng.uniform(0, 3), rng.random()))
-    pieces = [np.zeros(int(rng.integers(3000)), np.complex64)]
+    pieces: list[np.ndarray] = [np.zeros(int(rng.integers(3000)), np.complex64)]
     for place in order:
         pieces += [parts[place][2], np.zeros(int(rng.integers(400)), np.complex64)]
     samples = np.concatenate(pieces)
