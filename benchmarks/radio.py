@@ -106,10 +106,9 @@ def markdown(rows: dict[str, dict[str, Any]]) -> str:
     lines += ["", "## Origin", ""]
     for name in (name for name in ROWS if name in rows):
         row = rows[name]
+        commit = row["commit"][:12] + (" with changes" if row["commit"].endswith("-dirty") else "")
         cores = row["machine"]["cores"]
-        lines.append(
-            f"- {name}: `{row['command']}`, commit {row['commit'][:12]}, {cores} cores, {row['seconds']:.0f} s"
-        )
+        lines.append(f"- {name}: `{row['command']}`, commit {commit}, {cores} cores, {row['seconds']:.0f} s")
     lines += ["", "## Plots", ""]
     for finding in findings:
         if finding["plot"]:
