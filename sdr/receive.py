@@ -26,6 +26,8 @@ __all__ = ["ReceivedImage", "Receiver"]
 
 _BLOCK_SAMPLES = 1 << 16
 _DC_BLOCKS = 8
+_DC_CHANCES = 16.0
+"""The squared mean of white noise exceeds this many times its expectation with probability exp(-16)."""
 _STEADY_PERIODICITY = 0.05
 """Of noise 0.02; with a tone 12 dB weaker 0.055. Tiny packets back to back pass it too, which costs only time."""
 _IMAGE_LIMIT = 8
@@ -78,7 +80,7 @@ class Receiver:
         self._position = 0  # of the block's first sample in the stream
         self._starts: deque[int] = deque(maxlen=_REMEMBERED)  # of the last preambles, whatever came of them
         self._packets: deque[tuple[Header, int, int]] = deque(maxlen=_REMEMBERED)  # with start and end
-        self._means: deque[complex] = deque(maxlen=_DC_BLOCKS)
+        self._levels: deque[tuple[complex, float, int]] = deque(maxlen=_DC_BLOCKS)  # sum, energy and size of blocks
         self._cleaned = self._history
         self._assembler = Assembler(_IMAGE_LIMIT)
         self._observer = observer
@@ -102,7 +104,7 @@ class Receiver:
         while self._filled > self._history:
             images += self._step()
         images += self._assembler.expire(self._position + _BLOCK_SAMPLES + self._ahead)
-        self._means.clear()
+        self._levels.clear()
         self._buffer[: self._history] = 0
         self._missing[: self._history] = False
         return images
@@ -111,8 +113,7 @@ class Receiver:
         """Process one block and shift the buffer by it."""
         self._clean()
         block_end = min(self._history + _BLOCK_SAMPLES, self._filled)
-        self._means.append(complex(self._buffer[self._history : block_end].mean()))
-        view = self._buffer[: self._filled] - np.complex64(sum(self._means) / len(self._means))
+        view = self._without_dc(self._buffer[self._history : block_end])
         images = self._search(view)
         passed = block_end - self._history
         images += self._assembler.expire(self._position + passed - self._timeout_samples)
@@ -122,6 +123,19 @@ class Receiver:
         self._filled, self._cleaned = kept, self._cleaned - passed
         self._position += passed
         return images
+
+    def _without_dc(self, block: Complex64[np.ndarray, "block"]) -> Complex64[np.ndarray, "filled"]:
+        """All samples at hand less the mean of the last blocks, as far as it is more than a chance of the signal's.
+
+        A packet's own mean, 48 dB below it, would otherwise be subtracted as one spectral line next to its carriers.
+        """
+        energy = float(np.vdot(block, block).real)
+        self._levels.append((complex(block.sum()), energy, block.size))
+        total, energy, size = (sum(values) for values in zip(*self._levels, strict=True))
+        power = abs(total / size) ** 2
+        chance = _DC_CHANCES * energy / size**2
+        share = max(0.0, 1 - chance / power) if power else 0.0
+        return self._buffer[: self._filled] - np.complex64(share * total / size)
 
     def _clean(self) -> None:
         """Replace what is no number among the new samples by 0."""
