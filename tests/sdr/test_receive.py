@@ -129,6 +129,16 @@ def test_bursts_are_told_symbol_by_symbol() -> None:
         assert 10 * np.log10(np.mean(error[part]) / np.mean(image.noise_var[part])) == pytest.approx(0, abs=0.6)
 
 
+def test_noise_var_holds_the_errors_of_channel_and_phase() -> None:
+    """They add 27/1056 of the noise and that of a phase known from 1056 + 480 subcarriers: 0.12 dB of the error."""
+    ratios = []
+    for seed in range(3):
+        sent = passage(20 + seed, snr_db=10.0, count=60_000)
+        (image,) = receive(sent.samples)
+        ratios.append(np.mean(np.abs(image.symbols - sent.symbols) ** 2 / image.noise_var))
+    assert 10 * np.log10(np.mean(ratios)) == pytest.approx(0, abs=0.06)
+
+
 def test_equaliser_is_unbiased() -> None:
     sent = passage(5, snr_db=0.0, repetition=8)
     (image,) = receive(sent.samples)
