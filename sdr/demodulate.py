@@ -87,8 +87,10 @@ def demodulate(
         known = training.Training(state.response, state.noise_var)
         state = equalize.estimate(received, header_points, known, waveform, missing)
     symbols, noise_var = equalize.equalize(received, state, waveform)
-    left_out = int(np.count_nonzero(missing[2 + waveform.header_symbols :]))
-    return Demodulated(symbols, noise_var, state, received, found.cfo + state.cfo, left_out)
+    out = missing[2 + waveform.header_symbols :]
+    lost = np.repeat(out, waveform.data_carriers)
+    symbols[lost], noise_var[lost] = 0, np.inf
+    return Demodulated(symbols, noise_var, state, received, found.cfo + state.cfo, int(out.sum()))
 
 
 def _steered(
