@@ -80,7 +80,7 @@ def demodulate(
     found, rows = heard.found, len(missing)
     received = spectrum(samples, found, rows, waveform)
     state = equalize.estimate(received, header_points, heard.training, waveform, missing)
-    if state.track.step_var * state.snr > _WANDERING:
+    if state.track.step_var and state.track.step_var * state.snr > _WANDERING:
         found = replace(found, cfo=found.cfo + state.cfo)  # phase noise misled the preamble
         blocks = _steered(samples, found, rows, waveform.cyclic_prefix, waveform)
         received = ofdm.to_carriers(oscillator.steady(blocks, state, waveform), waveform)
@@ -88,8 +88,9 @@ def demodulate(
         state = equalize.estimate(received, header_points, known, waveform, missing)
     symbols, noise_var = equalize.equalize(received, state, waveform)
     out = missing[2 + waveform.header_symbols :]
-    lost = np.repeat(out, waveform.data_carriers)
-    symbols[lost], noise_var[lost] = 0, np.inf
+    if out.any():
+        lost = np.repeat(out, waveform.data_carriers)
+        symbols[lost], noise_var[lost] = 0, np.inf
     return Demodulated(symbols, noise_var, state, received, found.cfo + state.cfo, int(out.sum()))
 
 

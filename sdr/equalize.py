@@ -16,6 +16,8 @@ from sdr.waveform import Waveform
 _LAST_ROUND = 7
 _SETTLED = 0.3
 """Step of the clock drift, in standard errors, after which another round would change nothing."""
+_SMALL_TURN = 0.2
+"""Phase in rad of which the sine is as good."""
 _ERASED_SNR = 1e-2
 """A carrier 20 dB under the noise carries next to nothing: dividing by it only makes large numbers."""
 _WORTHLESS = 1e9
@@ -133,15 +135,20 @@ def _first_drift(
     """Clock drift from pilots that are turned back by the channel at the long symbols: good enough to start from."""
     place = known.pilot[0]
     weighted = pilots * (1 / noise_var[known.column[place]]).astype(np.float32)
-    energy = np.abs(weighted).mean(axis=0)
+    size = np.abs(weighted)
+    energy = size.sum(axis=0)
     centred = known.frequency[place] - np.float32(energy @ known.frequency[place] / energy.sum())
     moved = known.moment[:, None].astype(np.float32) * centred
-    drift = 0.0
+    information = float(np.sum(size * moved**2))
+    turned, drift = weighted, 0.0
     for _ in range(2):
-        turned = weighted * phasor(np.float32(drift) * moved)
         sums = turned.sum(axis=1, keepdims=True)
-        turned = turned * (sums.conj() / np.maximum(np.abs(sums), np.finfo(np.float32).tiny))
-        drift -= float(np.sum(turned.imag * moved)) / float(np.sum(np.abs(weighted) * moved**2))
+        common = sums.conj() / np.maximum(np.abs(sums), np.finfo(np.float32).tiny)
+        step = float(np.sum((turned * common).imag * moved)) / information
+        drift -= step
+        if abs(step) * float(np.abs(moved[-1]).max()) < _SMALL_TURN:
+            break
+        turned = weighted * phasor(np.float32(drift) * moved)
     return drift
 
 
@@ -224,8 +231,9 @@ def _noise(
     freedom = np.maximum(counts * (1 - phases / 2 / counts.sum()) - average.taken, 0)  # a phase: one real dimension
     # Symbols first, by their pilots: only the first symbols tell of other carriers what the noise is there, and what
     # comes later would seem to be on the pilots alone. How the pilots are weighed is the same for every symbol.
-    place, dense = known.column[known.pilot[0]], known.dense
-    level = np.convolve(present[: len(dense)] @ squared[dense], np.ones(3), "same")[place] + np.finfo(np.float32).tiny
+    place = known.column[known.pilot[0]]
+    dense = squared[: known.dense * used].reshape(known.dense, used)
+    level = np.convolve(present[: known.dense] @ dense, np.ones(3), "same")[place] + np.finfo(np.float32).tiny
     energy = np.sum(squared[known.pilot[present]] / level, axis=1)
     coming = residual.profile(energy, np.full(energy.size, np.sum((freedom / counts)[place])), draft=draft)
     burst = np.where(present, 1.0, _WORTHLESS)

@@ -28,8 +28,8 @@ class Known:
     """Known values; the header's data carriers are filled in per packet."""
     pilot: Int64[np.ndarray, "symbols pilots"]
     """Entries on the pilot carriers, which are known in every symbol."""
-    dense: Int64[np.ndarray, "first used"]
-    """Entries of the symbols that are known on every carrier: the long ones and the header."""
+    dense: int
+    """How many symbols, the first ones, are known on every carrier: the long ones and the header."""
     frequency: Float32[np.ndarray, "known"]
     """Angular frequency of the carrier, in rad per sample."""
     product: Float32[np.ndarray, "known"]
@@ -69,7 +69,7 @@ def known_carriers(waveform: Waveform, symbols: int) -> Known:
         first=np.searchsorted(row, np.arange(symbols)),
         column=column,
         reference=values,
-        dense=np.flatnonzero(row < 2 + waveform.header_symbols).reshape(-1, waveform.used_subcarriers),
+        dense=2 + waveform.header_symbols,
         pilot=np.flatnonzero(np.isin(column, layout.pilot)).reshape(symbols, -1),
         frequency=frequency.astype(np.float32),
         product=(frequency * moment[row]).astype(np.float32),
