@@ -102,14 +102,20 @@ def fly(program: Path, outgoing: Outgoing, tmp_path: Path) -> Fly:
 
 
 def same(first: ReceivedImage, second: ReceivedImage) -> bool:
-    return all(np.array_equal(getattr(first, f.name), getattr(second, f.name)) for f in fields(ReceivedImage))
+    """Equal but for rounding: matrix products depend on how many threads each process gives them."""
+    pairs = [(getattr(first, f.name), getattr(second, f.name)) for f in fields(ReceivedImage)]
+    return all(
+        np.allclose(one, other, rtol=1e-3, atol=1e-6) if isinstance(one, float | np.ndarray) else one == other
+        for one, other in pairs
+    )
 
 
 def test_without_noise_it_gives_the_very_picture_of_the_link(fly: Fly, codec: JsccCodec, passage: link.Passage) -> None:
     (image,) = fly()
     assert same(image, passage.received)
     picture = link.decode(codec, image, seed=SEED)
-    assert picture.std() > 1 and np.array_equal(picture, link.decode(codec, passage.received, seed=SEED))
+    expected = link.decode(codec, passage.received, seed=SEED)
+    assert picture.std() > 1 and np.abs(picture.astype(int) - expected).max() <= 1
 
 
 def test_noise_and_offset_of_gnu_radio_are_what_the_receiver_measures(fly: Fly, outgoing: Outgoing) -> None:
