@@ -211,7 +211,7 @@ def test_a_full_disk_is_said_in_one_line(
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(lrisc, "_write_text", full)
+    monkeypatch.setattr("commands.loopback.write_text", full)
     refused(run("loopback", photo, "--out", tmp_path), "No space left on device", "report.json")
 
 
