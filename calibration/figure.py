@@ -71,7 +71,7 @@ def draw(inspection: Inspection, name: str) -> UInt8[np.ndarray, "h w 3"]:
 
 def _heading(inspection: Inspection, name: str) -> str:
     hearing, tracks = inspection.hearing, inspection.tracks
-    rate_hz = hearing.playback.recording.sample_rate_hz
+    rate_hz = hearing.playback.device.rate_hz
     parts = [
         name,
         f"{hearing.samples / hearing.waveform.sample_rate_hz:.4g} s, {rate_hz / 1e6:g} Msps",

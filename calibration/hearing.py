@@ -1,4 +1,4 @@
-"""What a receiver hears in a recording, as numbers: images, packets, rejected candidates, what is missing and why."""
+"""What a receiver hears from a device, as numbers: images, packets, rejected candidates, what is missing and why."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ class HeardPacket:
 
 
 class Hearing:
-    """Listens to a recording and remembers what it hears. Everything is known once `images` has come to its end."""
+    """Listens to a device and remembers what it hears. Everything is known once `images` has come to its end."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Hearing:
         self._on_samples = on_samples
 
     def images(self) -> Iterator[ReceivedImage]:
-        """Every image in the recording, as soon as it is complete or timed out."""
+        """Every image in the stream, as soon as it is complete or timed out."""
         yield from listen(self._counted(), Receiver(self.waveform, observer=self._note))
 
     def _counted(self) -> Iterator[Complex64[np.ndarray, "_"]]:
@@ -90,7 +90,7 @@ class Hearing:
             "erased_share": float(np.mean(np.isinf(found.noise_var))) if found.noise_var.size else 0.0,
             "session": found.session,
             "image_id": found.image_id,
-            "start_sample": self.playback.file_sample(found.start_sample),
+            "start_sample": self.playback.device_sample(found.start_sample),
             "start_s": found.start_sample / self.waveform.sample_rate_hz,
         }
         key = (found.session, found.image_id, found.packets_expected)
@@ -110,43 +110,32 @@ class Hearing:
         return {why.value: n for why, n in self.rejected_count.items() if why is not Reason.UNCONFIRMED}
 
     def report(self) -> dict[str, Any]:
-        """Condition of the recording, packets and rejected candidates, for JSON."""
-        playback, recording = self.playback, self.playback.recording
+        """Condition of the recording or radio, packets and rejected candidates, for JSON."""
         return {
-            "recording": {
-                "file": str(recording.data_path),
-                "datatype": recording.datatype,
-                "sample_rate_hz": recording.sample_rate_hz,
-                "samples": recording.samples,
-                "resampled": [playback.conversion.up, playback.conversion.down],
-                "clipped_share": playback.clipped_share,
-                "bad_samples": playback.bad_samples,
-                "missing_samples": playback.missing_samples,
-                "gaps": [{"sample": sample, "missing": missing} for sample, missing in recording.gaps],
-            },
+            self.playback.device.kind: self.playback.describe(),
             "packets_received": self.packet_count,
             "packets_rejected": sum(self.faulty().values()),
             "rejected": {reason.value: count for reason, count in self.rejected_count.items()},
-            "notes": playback.notes(),
+            "notes": self.playback.notes(),
         }
 
     def packet_rows(self) -> list[dict[str, Any]]:
-        """One row per packet, for JSON; samples of the data file."""
+        """One row per packet, for JSON; samples of the device."""
         return [
             asdict(packet)
             | {
-                "start_sample": self.playback.file_sample(packet.start_sample),
-                "end_sample": self.playback.file_sample(packet.end_sample),
+                "start_sample": self.playback.device_sample(packet.start_sample),
+                "end_sample": self.playback.device_sample(packet.end_sample),
                 "start_s": packet.start_sample / self.waveform.sample_rate_hz,
             }
             for packet in self.packets
         ]
 
     def rejected_rows(self) -> list[dict[str, Any]]:
-        """One row per rejected candidate, for JSON; samples of the data file."""
+        """One row per rejected candidate, for JSON; samples of the device."""
         return [
             {
-                "start_sample": self.playback.file_sample(candidate.start_sample),
+                "start_sample": self.playback.device_sample(candidate.start_sample),
                 "start_s": candidate.start_sample / self.waveform.sample_rate_hz,
                 "cfo_hz": candidate.cfo_hz,
                 "reason": candidate.reason,

@@ -9,6 +9,7 @@ from jaxtyping import Complex64, Float64
 from calibration.hearing import Hearing
 from calibration.tracks import PacketTracks, carriers_hz, impulse_response, packet_tracks
 from sdr.candidate import Candidate, Reason
+from sdr.devices.file import RecordingDevice
 from sdr.playback import Playback
 from sdr.recording import Recording
 from sdr.waveform import Waveform
@@ -42,8 +43,8 @@ def inspect(recording: Recording, waveform: Waveform) -> Inspection:
 
     Raises SdrError if the recording cannot be read or its rate not be converted.
     """
-    playback = Playback(recording, waveform)
-    overview, details = _Overview(len(playback)), _Details(waveform)
+    playback = Playback(RecordingDevice(recording), waveform)
+    overview, details = _Overview(playback.length(recording.samples, recording.gaps)), _Details(waveform)
     hearing = Hearing(playback, waveform, on_packet=details.add, on_samples=overview.add)
     images = [hearing.describe(found) for found in hearing.images()]
     first, last = details.window(hearing)
@@ -52,7 +53,7 @@ def inspect(recording: Recording, waveform: Waveform) -> Inspection:
         images=images,
         tracks=[packet_tracks(candidate, waveform) for candidate in details.kept],
         window_s=(first / waveform.sample_rate_hz, last / waveform.sample_rate_hz),
-        window=_cut_out(Playback(recording, waveform), first, last),
+        window=_cut_out(playback, first, last),
         column_s=overview.width / waveform.sample_rate_hz,
         mean_power=np.array(overview.mean),
         peak_power=np.array(overview.peak),

@@ -40,11 +40,12 @@ def receive(
 
     Recordings at another rate than the waveform's are resampled. Damage is said, and costs what it covers.
     """
+    from sdr.devices.file import RecordingDevice
     from sdr.playback import Playback
     from sdr.recording import open_recording
 
     waveform = open_waveform(link)
-    playback = Playback(open_recording(source, rate_hz), waveform)
+    playback = Playback(RecordingDevice(open_recording(source, rate_hz)), waveform)
     prepare_folder(out)
     with working("load models") as stage:
         from calibration.hearing import Hearing
@@ -61,6 +62,6 @@ def receive(
     for note in report["notes"]:
         terminal.print(note, style="yellow")
     if not images:
-        print(f"no image found in {playback.recording.samples} samples; {rejected_line(hearing)}")
+        print(f"no image found in {playback.samples} samples; {rejected_line(hearing)}")
     for image in images:
         print(image_line(image["file"] or "not decoded", image))

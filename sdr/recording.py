@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,81 @@ _RAW = {
 """Datatypes by the names that raw files usually have."""
 
 
+class RecordingWriter:
+    """A cf32_le recording in the making, one annotation per packet; it appears under its name when it is closed.
+
+    `extra` goes under `lrisc:` into the global object. Raises SdrError, then and later, if the name does not end in
+    .sigmf-meta or the folder cannot be written.
+    """
+
+    def __init__(self, meta_path: Path, waveform: Waveform, extra: Mapping[str, Any]) -> None:
+        if meta_path.suffix != _META:
+            raise SdrError(f"a recording's name must end in {_META}, got {meta_path.name}")
+        self._meta_path, self._waveform, self._extra = meta_path, waveform, extra
+        self._data_path = meta_path.with_suffix(_DATA)
+        self._temporary = _temporary(self._data_path)
+        self._packets: list[PacketSpan] = []
+        self._begun = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        self.samples = 0
+        try:
+            self._file = open(self._temporary, "wb")  # noqa: SIM115
+        except OSError as error:
+            raise SdrError(f"cannot write {self._data_path}: {error.strerror}") from error
+
+    def append(self, samples: Complex64[np.ndarray, "n"], packets: Sequence[PacketSpan]) -> None:
+        """Write more samples; `packets` lie in them."""
+        try:
+            self._file.write(np.ascontiguousarray(samples, dtype="<c8").tobytes())
+        except OSError as error:
+            self.discard()
+            raise SdrError(f"cannot write {self._data_path}: {error.strerror}") from error
+        self._packets += [PacketSpan(self.samples + span.start_sample, span.samples) for span in packets]
+        self.samples += samples.size
+
+    def close(self) -> None:
+        """Give both files their names."""
+        try:
+            self._file.close()
+            os.replace(self._temporary, self._data_path)
+        except OSError as error:
+            self.discard()
+            raise SdrError(f"cannot write {self._data_path}: {error.strerror}") from error
+        _replace(self._meta_path, (json.dumps(self._meta(), indent=2) + "\n").encode())
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        with suppress(OSError):
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _meta(self) -> dict[str, Any]:
+        waveform = self._waveform
+        edge_hz = (waveform.edge_carrier + 0.5) * waveform.sample_rate_hz / waveform.fft_size
+        return {
+            "global": {
+                "core:datatype": "cf32_le",
+                "core:sample_rate": waveform.sample_rate_hz,
+                "core:version": "1.2.0",
+                "core:num_channels": 1,
+                "core:description": "photographs sent by lrisc",
+                "core:extensions": [{"name": _EXTENSION, "version": "1.0.0", "optional": True}],
+                f"{_EXTENSION}:waveform": waveform.name,
+                **{f"{_EXTENSION}:{key}": value for key, value in self._extra.items()},
+            },
+            "captures": [{"core:sample_start": 0, "core:datetime": self._begun}],
+            "annotations": [
+                {
+                    "core:sample_start": packet.start_sample,
+                    "core:sample_count": packet.samples,
+                    "core:freq_lower_edge": -edge_hz,
+                    "core:freq_upper_edge": edge_hz,
+                    "core:label": f"packet {index}",
+                }
+                for index, packet in enumerate(sorted(self._packets, key=lambda span: span.start_sample))
+            ],
+        }
+
+
 def write_recording(
     meta_path: Path,
     samples: Complex64[np.ndarray, "n"],
@@ -51,47 +127,21 @@ def write_recording(
     packets: Sequence[PacketSpan],
     extra: Mapping[str, Any],
 ) -> None:
-    """Write a cf32_le recording with one annotation per packet; `extra` goes under `lrisc:` into the global object.
-
-    Raises SdrError if the name does not end in .sigmf-meta, there are no samples, or the folder cannot be written.
-    """
-    meta_path = Path(meta_path)
-    if meta_path.suffix != _META:
-        raise SdrError(f"a recording's name must end in {_META}, got {meta_path.name}")
+    """Write a whole recording, see `RecordingWriter`. Raises SdrError also if there are no samples."""
     if not samples.size:
         raise SdrError("a recording needs at least one sample")
-    edge_hz = (waveform.edge_carrier + 0.5) * waveform.sample_rate_hz / waveform.fft_size
-    meta = {
-        "global": {
-            "core:datatype": "cf32_le",
-            "core:sample_rate": waveform.sample_rate_hz,
-            "core:version": "1.2.0",
-            "core:num_channels": 1,
-            "core:description": "photographs sent by lrisc",
-            "core:extensions": [{"name": _EXTENSION, "version": "1.0.0", "optional": True}],
-            f"{_EXTENSION}:waveform": waveform.name,
-            **{f"{_EXTENSION}:{key}": value for key, value in extra.items()},
-        },
-        "captures": [{"core:sample_start": 0, "core:datetime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"}],
-        "annotations": [
-            {
-                "core:sample_start": packet.start_sample,
-                "core:sample_count": packet.samples,
-                "core:freq_lower_edge": -edge_hz,
-                "core:freq_upper_edge": edge_hz,
-                "core:label": f"packet {index}",
-            }
-            for index, packet in enumerate(sorted(packets, key=lambda span: span.start_sample))
-        ],
-    }
-    data = np.ascontiguousarray(samples, dtype="<c8")
-    _replace(meta_path.with_suffix(_DATA), data.tobytes())
-    _replace(meta_path, (json.dumps(meta, indent=2) + "\n").encode())
+    writer = RecordingWriter(Path(meta_path), waveform, extra)
+    writer.append(samples, packets)
+    writer.close()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _replace(path: Path, content: bytes) -> None:
     """Write a file in one step: it is whole or as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path)
     try:
         with open(temporary, "wb") as file:
             file.write(content)

@@ -1,9 +1,9 @@
 """Dataclasses as YAML files: one file per variant, unknown keys and wrong types refused by name."""
 
-from dataclasses import fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -13,8 +13,9 @@ from sdr.errors import SdrError
 def read_settings(path: Path, kind: type, what: str) -> dict[str, Any]:
     """Read the fields of the dataclass `kind` that a YAML file gives.
 
-    They are annotated with str, int, float or one of these `| None`. `what` names the kind of file in errors.
-    Raises SdrError for a file that cannot be read, an unknown key, a value of a wrong type.
+    They are annotated with str, int, float, bool, another such dataclass, tuple[dataclass, ...], dict[str, str or
+    float], or one of these `| None`. `what` names the kind of file in errors. Raises SdrError for a file that cannot be
+    read, an unknown key, a value of a wrong type, a key that is missing within an inner mapping.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -22,20 +23,54 @@ def read_settings(path: Path, kind: type, what: str) -> dict[str, Any]:
         raise SdrError(f"cannot read {what} {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SdrError(f"{what} {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    return _fields(content, kind, f"{what} {path}", f"{what} {path}: ")
+
+
+def _fields(content: Any, kind: type, name: str, prefix: str) -> dict[str, Any]:
+    """The fields of a dataclass that a mapping gives; `name` and `prefix` say where in errors."""
     if not isinstance(content, dict):
-        raise SdrError(f"{what} {path} must be a mapping of keys to values")
-    kinds = {field.name: get_args(field.type) or (field.type,) for field in fields(kind)}
+        raise SdrError(f"{name} must be a mapping of keys to values")
+    kinds = {field.name: field.type for field in fields(kind)}
     if unknown := [str(key) for key in content if key not in kinds]:
-        raise SdrError(f"{what} {path}: unknown key {', '.join(unknown)}; known are {', '.join(kinds)}")
-    return {key: _typed(value, kinds[key], f"{what} {path}: {key}") for key, value in content.items()}
+        raise SdrError(f"{name}: unknown key {', '.join(unknown)}; known are {', '.join(kinds)}")
+    return {key: _typed(value, kinds[key], prefix + key) for key, value in content.items()}
 
 
-def _typed(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
-    if value is None and NoneType in kinds:
-        return None
-    accepted = (int, float) if float in kinds else kinds
-    if isinstance(value, bool) or not isinstance(value, accepted):
-        text = kinds[0].__name__
-        hint = "; YAML wants a point in it, as 1.0e-6" if float in kinds and isinstance(value, str) else ""
-        raise SdrError(f"{name} must be {text}, got {value!r}{hint}")
-    return float(value) if float in kinds else value
+def _typed(value: Any, kind: Any, name: str) -> Any:
+    kinds = tuple(option for option in get_args(kind) if option is not NoneType) if NoneType in get_args(kind) else ()
+    if kinds:
+        if value is None:
+            return None
+        (kind,) = kinds
+    if is_dataclass(kind):
+        return _inner(value, kind, name)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise SdrError(f"{name} must be a list, got {value!r}")
+        return tuple(_inner(entry, inner[0], f"{name}[{index}]") for index, entry in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise SdrError(f"{name} must be a mapping of names to values, got {value!r}")
+        return {key: _scalar(entry, inner[1], f"{name}.{key}") for key, entry in value.items()}
+    return _scalar(value, kind, name)
+
+
+def _inner(value: Any, kind: Any, name: str) -> Any:
+    """A dataclass within another."""
+    given = _fields(value, kind, name, f"{name}.")
+    needed = [field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING]
+    if missing := [key for key in needed if key not in given]:
+        raise SdrError(f"{name} lacks {', '.join(missing)}")
+    try:
+        return kind(**given)
+    except SdrError as error:
+        raise SdrError(f"{name}: {error}") from error
+
+
+def _scalar(value: Any, kind: Any, name: str) -> Any:
+    accepted = (int, float) if kind is float else (kind,)
+    if (isinstance(value, bool) and kind is not bool) or not isinstance(value, accepted):
+        hint = "; YAML wants a point in it, as 1.0e-6" if kind is float and isinstance(value, str) else ""
+        raise SdrError(f"{name} must be {kind.__name__}, got {value!r}{hint}")
+    return float(value) if kind is float else value

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sdr.devices.file import RecordingDevice
 from sdr.errors import SdrError
 from sdr.playback import Playback, _Extreme
 from sdr.receive import ReceivedImage, Receiver
@@ -42,7 +43,7 @@ def recorded(
         scalar, scale = {"ci8": (np.int8, 128), "ci16_le": (np.int16, 32768)}[datatype]
         values = np.clip(np.rint(values * scale), -scale, scale - 1).astype(scalar)
     path.with_suffix(".sigmf-data").write_bytes(values.tobytes())
-    return Playback(open_recording(path), DEFAULT)
+    return Playback(RecordingDevice(open_recording(path)), DEFAULT)
 
 
 def images(playback: Playback) -> list[ReceivedImage]:
@@ -56,13 +57,13 @@ def test_a_sound_recording_passes_as_it_is(tmp_path: Path) -> None:
     for _ in range(2):  # and again from the start
         assert np.array_equal(np.concatenate(list(playback)), SENT.samples)
     assert playback.notes() == [] and (playback.missing_samples, playback.bad_samples) == (0, 0)
-    assert playback.clipped_share == 0 and playback.file_sample(1234) == 1234
+    assert playback.clipped_share == 0 and playback.device_sample(1234) == 1234
 
 
 def test_another_rate_is_converted_and_said(tmp_path: Path) -> None:
     playback = recorded(tmp_path, np.repeat(SENT.samples, 2), rate_hz=8e6)
-    assert sum(chunk.size for chunk in playback) == len(playback) == SENT.samples.size
-    assert "8 Msps by 1/2" in playback.notes()[0] and playback.file_sample(1000) == 2000
+    assert sum(chunk.size for chunk in playback) == SENT.samples.size
+    assert "8 Msps by 1/2" in playback.notes()[0] and playback.device_sample(1000) == 2000
     with pytest.raises(SdrError, match=r"air\.sigmf-data.* 1e\+06 Hz.*Msps"):
         recorded(tmp_path, SENT.samples, rate_hz=1e6)
 
@@ -165,13 +166,13 @@ def test_a_gap_between_captures_costs_what_it_covers(tmp_path: Path, lost: int) 
     found = images(playback)
     assert any(f"{lost} samples were not recorded" in note for note in playback.notes())
     assert playback.missing_samples == min(lost, 4_000_000)
-    assert sum(chunk.size for chunk in playback) == len(playback) == samples.size + min(lost, 4_000_000)
+    assert sum(chunk.size for chunk in playback) == samples.size + min(lost, 4_000_000)
     for image in found:
         heard = np.isfinite(image.noise_var)
         assert 10 * np.log10(np.mean(np.abs(image.symbols - SENT.symbols)[heard] ** 2)) < -18.5
     assert found[0].packets_received >= 2
     after = min(lost, 4_000_000) + cut + 10
-    assert playback.file_sample(cut - 1) == cut - 1 and playback.file_sample(after) == cut + 10
+    assert playback.device_sample(cut - 1) == cut - 1 and playback.device_sample(after) == cut + 10
 
 
 @pytest.mark.parametrize("kind", ["start", "middle of the first packet", "middle of the last packet", "both ends"])
@@ -222,7 +223,8 @@ def test_of_two_radios_that_collide_the_symbols_are_told_apart_by_their_variance
 def test_any_bytes_are_survived(
     tmp_path: Path, content: bytes, datatype: str, rate_hz: float, repeats: int, captures: list[tuple[int, int]]
 ) -> None:
-    playback = recorded(tmp_path, SENT.samples[:10], rate_hz=rate_hz, datatype=datatype, captures=captures)
-    playback.recording.data_path.write_bytes(content * repeats)
-    playback = Playback(open_recording(tmp_path / "air.sigmf-meta"), DEFAULT)
+    recorded(tmp_path, SENT.samples[:10], rate_hz=rate_hz, datatype=datatype, captures=captures)
+    path = tmp_path / "air.sigmf-meta"
+    path.with_suffix(".sigmf-data").write_bytes(content * repeats)
+    playback = Playback(RecordingDevice(open_recording(path)), DEFAULT)
     assert images(playback) == [] and all("\n" not in note for note in playback.notes())

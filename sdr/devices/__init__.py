@@ -1,0 +1,1 @@
+"""Radios and what stands in for them, behind one interface."""
