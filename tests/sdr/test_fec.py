@@ -40,6 +40,15 @@ def test_any_four_errors_are_corrected(seed: int, wrong: set[int]) -> None:
     assert np.array_equal(fec.decode(llr), sent)
 
 
+def test_what_is_a_codeword_already_needs_no_search() -> None:
+    """However weak its bits are; beside it, in the same batch, one that is none."""
+    rng = np.random.default_rng(4)
+    sent = rng.integers(0, 2, (2, 154)).astype(np.uint8)
+    llr = (1.0 - 2.0 * fec.encode(sent)) * rng.uniform(1e-3, 1.0, (2, 320))
+    llr[1, [3, 100, 200]] *= -1
+    assert np.array_equal(fec.decode_blocks(llr), sent)
+
+
 def test_bit_errors_follow_the_union_bound() -> None:
     rng = np.random.default_rng(5)
     ebn0 = 10 ** (3.0 / 10)
