@@ -16,7 +16,7 @@ from models.lpips import LPIPS
 from models.network import JsccNetwork
 from models.rate import LEVELS, ROI_GAIN, allocate
 from models.sampler import TRAIN_STEPS, predict, sigma_map
-from models.transform import Decoded
+from models.transform import PATCH, Decoded
 
 GROUP = 2  # positions per side of a rate-map group in training
 SYMBOLS_RANGE = (5.0, 150.0)  # mean symbols per position: CBR 1/150…1/5
@@ -132,11 +132,13 @@ class JsccObjective(nn.Module):
     Args:
         network: is trained.
         lpips_weight: of log LPIPS-Squeeze beside log MSE. Reported metrics use LPIPS-Alex, which training never sees.
+        snr_db: trains for this SNR alone, on plain AWGN with perfect knowledge, instead of for all channels.
     """
 
-    def __init__(self, network: JsccNetwork, lpips_weight: float = 0.0) -> None:
+    def __init__(self, network: JsccNetwork, lpips_weight: float = 0.0, snr_db: float | None = None) -> None:
         super().__init__()
         self.network = network
+        self.snr_db = snr_db
         self.lpips_weight = lpips_weight
         self.perceptual = LPIPS("squeeze").eval().requires_grad_(False) if lpips_weight else None
 
@@ -148,10 +150,14 @@ class JsccObjective(nn.Module):
     def forward(self, crops: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> dict[str, Tensor]:
         """`loss` to minimise and parts of it for the log."""
         image = crops.float() / 255
-        sent = _send(self.network, image, generator)
-        total, parts = _distortion(sent.base.image, image, sent.mask, self.perceptual, self.lpips_weight)
+        sent = _send(self.network, image, generator, self.snr_db)
+        total, parts = distortion(sent.base.image, image, sent.mask, self.perceptual, self.lpips_weight)
         prior, prior_parts = _prior_loss(self.network, image, generator)
         return {"loss": total + prior, **parts, **prior_parts}
+
+    def held_out(self, result: Float[Tensor, "b 3 h w"], image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
+        """Loss of pictures received from elsewhere."""
+        return distortion(result, image, no_mask(image), self.perceptual, self.lpips_weight)[0]
 
 
 class DenoiserObjective(nn.Module):
@@ -164,10 +170,19 @@ class DenoiserObjective(nn.Module):
         network, denoiser: both are trained.
         scheduler: noise schedule.
         lpips_weight: as for `JsccObjective`, of the refined picture.
+        snr_db: as for `JsccObjective`.
     """
 
-    def __init__(self, network: JsccNetwork, denoiser: Denoiser, scheduler: DDIMScheduler, lpips_weight: float) -> None:
+    def __init__(
+        self,
+        network: JsccNetwork,
+        denoiser: Denoiser,
+        scheduler: DDIMScheduler,
+        lpips_weight: float,
+        snr_db: float | None = None,
+    ) -> None:
         super().__init__()
+        self.snr_db = snr_db
         self.parts = nn.ModuleDict({"network": network, "denoiser": denoiser})
         self.levels = scheduler.alphas_cumprod
         self.lpips_weight = lpips_weight
@@ -182,8 +197,8 @@ class DenoiserObjective(nn.Module):
         """`loss` to minimise and parts of it for the log."""
         image = crops.float() / 255
         network, denoiser = cast(JsccNetwork, self.parts["network"]), cast(Denoiser, self.parts["denoiser"])
-        sent = _send(network, image, generator)
-        direct, direct_parts = _distortion(sent.base.image, image, sent.mask, None, 0.0)
+        sent = _send(network, image, generator, self.snr_db)
+        direct, direct_parts = distortion(sent.base.image, image, sent.mask, None, 0.0)
         base = sent.base
         log_sigma = denoiser.log_sigma(base)
         sigma_error = (log_sigma - local_log_rms(image - base.image.detach())).square().mean()
@@ -202,11 +217,20 @@ class DenoiserObjective(nn.Module):
         snr_db = sent.state.snr_db.to(image.device)
         estimate = predict(denoiser, noisy, level, fraction, base, log_sigma, snr_db, rate)
         refined = base.image + sigma * estimate
-        total, parts = _distortion(refined, image, sent.mask, self.perceptual, self.lpips_weight)
+        total, parts = distortion(refined, image, sent.mask, self.perceptual, self.lpips_weight)
         prior, prior_parts = _prior_loss(network, image, generator)
         loss = total + direct + SIGMA_WEIGHT * sigma_error + prior
         parts |= {"direct_log_mse": direct_parts["log_mse"], "sigma": sigma_error.detach(), **prior_parts}
         return {"loss": loss, **parts}
+
+    def held_out(self, result: Float[Tensor, "b 3 h w"], image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
+        """Loss of pictures received from elsewhere."""
+        return distortion(result, image, no_mask(image), self.perceptual, self.lpips_weight)[0]
+
+
+def no_mask(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h16 w16"]:
+    """The empty region of interest of pictures."""
+    return image.new_zeros(len(image), 1, image.shape[-2] // PATCH, image.shape[-1] // PATCH)
 
 
 @dataclass
@@ -219,19 +243,23 @@ class _Sent:
     state: channel.ChannelState
 
 
-def _send(network: JsccNetwork, image: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> _Sent:
+def _send(
+    network: JsccNetwork, image: Float[Tensor, "b 3 h w"], generator: torch.Generator, snr_db: float | None
+) -> _Sent:
     rows, columns = image.shape[-2] // 16, image.shape[-1] // 16
     mask = random_masks(len(image), rows, columns, generator).to(image.device)
     if network.prior is None:
         mask = torch.zeros_like(mask)
     counts = draw_counts(network, image, mask, generator)
-    state = channel.draw((len(image), network.symbol_limit, rows, columns), generator)
+    fixed = None if snr_db is None else torch.full((len(image),), snr_db)
+    state = channel.draw((len(image), network.symbol_limit, rows, columns), generator, fixed)
     return _Sent(simulate(network, image, counts, mask, state, generator), counts, mask, state)
 
 
-def _distortion(
+def distortion(
     result: Tensor, image: Tensor, mask: Float[Tensor, "b 1 h w"], perceptual: LPIPS | None, lpips_weight: float
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """What a picture is judged by: mean log MSE and log LPIPS-Squeeze over the batch, and both for the log."""
     total = (weighted_mse(result, image, mask) + MSE_FLOOR).log().mean()
     parts = {"log_mse": total.detach()}
     if perceptual is not None:

@@ -1,8 +1,9 @@
 """What a training stage is: a YAML file, read and checked."""
 
 import inspect
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,17 @@ class TrainConfig:
         stage: "jscc" (the network alone), "denoiser" (a denoiser from scratch, and the network of `network` with it) or
             "classic" (the DeepJSCC of 2019).
         model: arguments of `JsccNetwork`, `Denoiser` or `ClassicNetwork`.
-        network: codec folder with the network to begin with; all stages but the denoiser begin from scratch without.
+        network: codec to begin with: a shipped one, a folder, or RUN/model of a run beside this one. Its denoiser,
+            where there is one, is trained on. All stages but the denoiser begin from scratch without.
         lpips_weight: of the perceptual loss beside the MSE.
+        snr_db: trains for this SNR alone; the classic network's stands in `model`.
         batch, crop, steps: crops per step over all processes, their side in pixels, optimiser steps.
         learning_rate: peak of the cosine schedule after 200 steps of warm-up.
         ema: decay of the averaged weights, which are what is validated and exported.
         default_steps: denoising steps that the codec takes unless told otherwise.
         validate_every, checkpoint_every: in steps.
+        patience: training ends when so many validations in a row have not lowered the held-out loss. What is exported
+            are the averaged weights with the lowest one.
         validation_pictures: how many of the validation pictures to use, the first in order of name.
     """
 
@@ -55,6 +60,59 @@ class TrainConfig:
     validate_every: int = 500
     validation_pictures: int = 32
     checkpoint_every: int = 250
+    patience: int = 3
+    snr_db: float | None = None
+
+
+def load_stages(path: Path) -> dict[str, TrainConfig]:
+    """The stages of a recipe, a YAML file whose `stages` lists stage files beside it, in order; or the one of a stage.
+
+    A stage goes by its file's name without `train_`, which is also the name of its run's folder.
+
+    Raises:
+        ModelError: as `load_config`; a recipe without stages, with other keys, or with a stage twice.
+    """
+    if not is_recipe(path):
+        return {stage_name(path): load_config(path)}
+    values = _read(path)
+    listed = values["stages"]
+    if set(values) != {"stages"} or not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise ModelError(f"{path}: a recipe has one key, stages, with a list of stage files like train_lrisc_jscc.yaml")
+    stages = {stage_name(path.parent / name): load_config(path.parent / name) for name in listed}
+    if len(stages) != len(listed) or not stages:
+        raise ModelError(f"{path}: stages must list at least one stage file, and each of them once")
+    return stages
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a file lists stages.
+
+    Raises:
+        ModelError: it cannot be read as YAML.
+    """
+    values = _read(path)
+    return isinstance(values, dict) and "stages" in values
+
+
+def stage_name(path: Path) -> str:
+    """Name of a stage file's run."""
+    return path.stem.removeprefix("train_")
+
+
+def same_run(stored: dict[str, Any], config: TrainConfig) -> bool:
+    """Whether a checkpoint's config is this one; keys that came later had their defaults, folders may be relative."""
+    before, now = asdict(TrainConfig("", "")) | stored, asdict(config)
+    for values in (before, now):
+        if values["network"] is not None:
+            values["network"] = str(Path(values["network"]).resolve())
+    return bool(before == json.loads(json.dumps(now)))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ModelError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
 
 
 def load_config(path: Path) -> TrainConfig:
@@ -63,10 +121,7 @@ def load_config(path: Path) -> TrainConfig:
     Raises:
         ModelError: unreadable file, unknown or missing keys, a stage that does not exist, a number that is none.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
+    values = _read(path)
     known = {f.name for f in fields(TrainConfig)}
     if not isinstance(values, dict):
         raise ModelError(f"{path}: expected a mapping with the keys {', '.join(sorted(known))}")
@@ -79,7 +134,7 @@ def load_config(path: Path) -> TrainConfig:
         raise ModelError(f"{path}: stage must be one of {', '.join(STAGES)}, not {values.get('stage')!r}")
     if values["stage"] == "denoiser" and not values.get("network"):
         raise ModelError(f"{path}: a denoiser needs network: FOLDER of a codec with a trained JSCC network")
-    for key in ("batch", "crop", "steps", "validate_every", "validation_pictures", "checkpoint_every"):
+    for key in ("batch", "crop", "steps", "validate_every", "validation_pictures", "checkpoint_every", "patience"):
         if key in values and (not isinstance(values[key], int) or values[key] < 1):
             raise ModelError(f"{path}: {key} must be a positive whole number, not {values[key]!r}")
     for key, kind in (
@@ -89,6 +144,10 @@ def load_config(path: Path) -> TrainConfig:
         if key in values and (not isinstance(values[key], kind) or values[key] < 0):
             example = "5.0e-4 (with the point: YAML reads 5e-4 as text)" if kind is float else "1"
             raise ModelError(f"{path}: {key} must be a number like {example}, not {values[key]!r}")
+    if not isinstance(values.get("snr_db"), float | int | None) or (
+        values["stage"] == "classic" and "snr_db" in values
+    ):
+        raise ModelError(f"{path}: snr_db must be a number of dB like 10.0; a classic network has it in model")
     accepted = inspect.signature(STAGES[values["stage"]]).parameters
     if not isinstance(values.get("model", {}), dict):
         raise ModelError(f"{path}: model must be a mapping with some of the keys {', '.join(accepted)}")

@@ -1,50 +1,41 @@
 """`lrisc train`: one loop for every stage, resumable to the bit, on CPU or GPU, one process or several (accelerate)."""
 
-import contextlib
 import copy
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
+from models import checkpoint
 from models.classic import ClassicCodec, ClassicNetwork, ClassicObjective
-from models.data import CropBatches, read_encoded
+from models.data import CropBatches, prefetch, read_encoded
 from models.denoiser import Denoiser
 from models.errors import ModelError
+from models.history import ORIGIN, describe_origin, document, history
 from models.network import JsccNetwork
 from models.objectives import DenoiserObjective, JsccObjective
 from models.pipeline import JsccCodec
-from models.recipe import STAGES, TrainConfig, load_config
+from models.recipe import STAGES, TrainConfig, same_run
 from models.registry import load_codec
 from models.sampler import make_scheduler
 from models.transform import PATCH
-from models.validation import classic_transfer, load_validation, transfer_of, validate
-from models.weights import Card
+from models.validation import CBRS, CELLS, classic_transfer, load_validation, transfer_of, validate
+from models.weights import CARD, Card
 
 
 def _pca_blocks(batches: CropBatches, count: int = 24) -> np.ndarray:
     crops = torch.cat([batches[index] for index in range(count)]).float() / 255
     return functional.pixel_unshuffle(crops, PATCH).permute(0, 2, 3, 1).reshape(-1, 3 * PATCH * PATCH).numpy()
-
-
-def _one_line_errors(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Undoes what DataLoader does to an error from its worker: the message comes with a traceback before it."""
-    try:
-        yield from batches
-    except ModelError as error:
-        raise ModelError(str(error).strip().splitlines()[-1].partition("ModelError: ")[2]) from error
 
 
 def _has_fast_bf16() -> bool:
@@ -59,10 +50,6 @@ def _has_fast_bf16() -> bool:
     return any(getattr(torch.cpu, flag, bool)() for flag in flags)
 
 
-def _shapes(module: nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in module.state_dict().items()}
-
-
 def _build(config: TrainConfig, batches: CropBatches) -> JsccObjective | DenoiserObjective | ClassicObjective:
     torch.manual_seed(config.seed)  # initial weights only; everything after takes explicit generators
     codec = load_codec(config.network) if config.network else None
@@ -74,14 +61,24 @@ def _build(config: TrainConfig, batches: CropBatches) -> JsccObjective | Denoise
                 f"{config.network} must hold a JSCC network whose first width is the denoiser's features "
                 f"({model.config.features})"
             )
-        return DenoiserObjective(start, model, make_scheduler(), config.lpips_weight)
+        if isinstance(codec, JsccCodec) and codec.denoiser is not None:
+            _start_from(model, codec.denoiser, config)
+        return DenoiserObjective(start, model, make_scheduler(), config.lpips_weight, config.snr_db)
     if start is not None:
-        if _shapes(start) != _shapes(model):
-            raise ModelError(f"the network in {config.network} has another shape than model asks for")
-        model.load_state_dict(start.state_dict())
+        _start_from(model, start, config)
     elif isinstance(model, JsccNetwork):
         model.initialise(_pca_blocks(batches))
-    return ClassicObjective(model) if isinstance(model, ClassicNetwork) else JsccObjective(model, config.lpips_weight)
+    if isinstance(model, ClassicNetwork):
+        return ClassicObjective(model)
+    return JsccObjective(model, config.lpips_weight, config.snr_db)
+
+
+def _start_from(model: nn.Module, start: nn.Module, config: TrainConfig) -> None:
+    if {name: value.shape for name, value in start.state_dict().items()} != {
+        name: value.shape for name, value in model.state_dict().items()
+    }:
+        raise ModelError(f"the network in {config.network} has another shape than model asks for")
+    model.load_state_dict(start.state_dict())
 
 
 def _pair(trained: nn.Module) -> tuple[JsccNetwork, Denoiser]:
@@ -95,10 +92,12 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, data: list[Path], validation: list[Path], out: Path) -> None:
         self.config, self.out = config, out
-        self.accelerator = Accelerator(mixed_precision="bf16" if _has_fast_bf16() else "no")
-        self.batches = CropBatches(read_encoded(data), config.batch, config.crop, config.steps, config.seed)
+        self.accelerator = accelerator = Accelerator(mixed_precision="bf16" if _has_fast_bf16() else "no")
+        pictures, rank, world = read_encoded(data), accelerator.process_index, accelerator.num_processes
+        shape = (config.batch, config.crop, config.steps, config.seed)
+        self.batches = CropBatches(pictures, *shape, rank, world)
         self.validation = load_validation(validation)[: config.validation_pictures]
-        objective = _build(config, self.batches)
+        objective = _build(config, CropBatches(pictures, *shape))
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; missing in the stub
         self.objective = objective
         parameters = [p for p in objective.parameters() if p.requires_grad]
@@ -106,42 +105,63 @@ class Trainer:
         self.averaged: dict[str, Tensor] = {
             name: value.detach().clone().float() for name, value in objective.trained.state_dict().items()
         }
+        self.best: dict[str, Tensor] = {}  # the averaged weights with the lowest held-out loss; none before it is known
+        self.best_loss, self.best_step = math.inf, 0
         self.step, self.seconds = 0, 0.0
-        if (out / "checkpoint.json").exists():
-            self._resume()
-        if self.accelerator.is_main_process:
-            self._rewind_log()
-        self.wrapped, self.optimizer = self.accelerator.prepare(objective, self.optimizer)
-        self.averaged = {name: value.to(self.accelerator.device) for name, value in self.averaged.items()}
+        self._resume()
+        if accelerator.is_main_process:
+            checkpoint.rewind_log(out, self.step)
+            origin = describe_origin(data, len(pictures), validation, len(self.validation), accelerator)
+            checkpoint.replace_text(out / ORIGIN, json.dumps(origin, indent=1) + "\n")
+        self.wrapped, self.optimizer = accelerator.prepare(objective, self.optimizer)
+        self.averaged = {name: value.to(accelerator.device) for name, value in self.averaged.items()}
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the held-out loss has not fallen for too long."""
+        return _finished(self.config, self.step, self.best_step if self.best else self.step)
 
     def run(self, progress: Callable[[int, int, dict[str, float]], None], stop_at: int | None = None) -> None:
-        """Trains to `config.steps` (or `stop_at`), then exports the codec folder `out/model`.
+        """Trains to `config.steps` (or `stop_at`) or until it is `finished`, then exports the codec folder `out/model`.
 
         Args:
             progress: called after every step with (step, steps, losses).
         """
         config, accelerator = self.config, self.accelerator
-        last = min(config.steps, stop_at or config.steps)
-        loader = DataLoader(
-            self.batches, batch_size=None, sampler=range(self.step, last), num_workers=1, prefetch_factor=4
-        )
+        last = self.step if self.finished else min(config.steps, stop_at or config.steps)
         begun = time.monotonic() - self.seconds
-        for crops in _one_line_errors(loader):
-            losses = self._train_step(crops)
+        waits, works = [0.0], [0.0]  # seconds since the last line of the log
+        for crops in prefetch(self.batches, self.step, last, waits):
+            losses = self._train_step(crops, works)
             self.step += 1
             self.seconds = time.monotonic() - begun
             if accelerator.is_main_process:
                 if self.step % 20 == 0:
-                    self._log({"step": self.step, "seconds": round(self.seconds, 1), **losses})
+                    share = sum(waits) / (sum(waits) + sum(works))
+                    row = {"step": self.step, "seconds": round(self.seconds, 1), **losses, "data_wait": round(share, 4)}
+                    checkpoint.log(self.out, row)
+                    waits.clear()
+                    works.clear()
                 progress(self.step, config.steps, losses)
-                if self.step % config.validate_every == 0 or self.step == config.steps:
-                    self._log({"step": self.step, "validation": self._validate()})
-                if self.step % config.checkpoint_every == 0 or self.step == last:
-                    self._save()
-        if accelerator.is_main_process and self.step == config.steps:
+            stopped = False
+            if self.step % config.validate_every == 0 or self.step == config.steps:
+                if accelerator.is_main_process:
+                    self._hold_out()
+                    if self.finished:
+                        accelerator.set_trigger()
+                stopped = accelerator.check_trigger()  # the first process decides for all
+            if accelerator.is_main_process and (
+                stopped or self.step % config.checkpoint_every == 0 or self.step == last
+            ):
+                self._save()
+            if stopped:
+                break
+        if accelerator.is_main_process and self.finished:
             self.export(self.out / "model")
+        accelerator.wait_for_everyone()  # the next stage of a recipe begins with these weights
 
-    def _train_step(self, crops: Tensor) -> dict[str, float]:
+    def _train_step(self, crops: Tensor, works: list[float]) -> dict[str, float]:
+        begun = time.monotonic()
         config, accelerator = self.config, self.accelerator
         warm_up = min(1.0, (self.step + 1) / 200)
         rate = config.learning_rate * warm_up * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * self.step / config.steps)))
@@ -149,7 +169,7 @@ class Trainer:
             group["lr"] = float(rate)
         rank, world = accelerator.process_index, accelerator.num_processes
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step * world + rank)
-        share = crops[rank::world].to(accelerator.device, memory_format=torch.channels_last)
+        share = crops.to(accelerator.device, memory_format=torch.channels_last)
         self.wrapped.train()
         with accelerator.autocast():
             losses = self.wrapped(share, generator)
@@ -161,75 +181,75 @@ class Trainer:
         with torch.no_grad():
             for name, value in self.objective.trained.state_dict().items():
                 self.averaged[name].lerp_(value.float(), 1 - decay)
-        return {name: value.item() for name, value in losses.items()}
+        values = {name: value.item() for name, value in losses.items()}
+        works.append(time.monotonic() - begun)
+        return values
 
-    def _averaged_copy(self) -> nn.Module:
+    def _copy_with(self, weights: dict[str, Tensor]) -> nn.Module:
         model = copy.deepcopy(self.objective.trained)
-        model.load_state_dict(self.averaged)
+        model.load_state_dict(weights)
         return model.eval()
 
+    def _hold_out(self) -> None:
+        """Validates the averaged weights, and keeps them if they are the best so far."""
+        values = self._validate()
+        checkpoint.log(self.out, {"step": self.step, "validation": values})
+        if values["loss"] < self.best_loss or not self.best:
+            self.best_loss, self.best_step = values["loss"], self.step
+            self.best = {name: value.clone() for name, value in self.averaged.items()}
+
     def _validate(self) -> dict[str, float]:
-        model, device = self._averaged_copy(), self.accelerator.device
+        model, config = self._copy_with(self.averaged), self.config
+        cells = CELLS if config.snr_db is None else [(config.snr_db, cbr) for cbr in CBRS]
+        arguments = (self.objective.held_out, self.validation, self.accelerator.device)
         with self.accelerator.autocast():
             if isinstance(model, ClassicNetwork):
-                cells = [(model.config.snr_db, model.cbr)]
-                return validate(classic_transfer(model), self.validation, device, cells)
+                return validate(classic_transfer(model), *arguments, [(model.config.snr_db, model.cbr)])
             if isinstance(model, JsccNetwork):
-                return validate(transfer_of(model, None), self.validation, device)
+                return validate(transfer_of(model, None), *arguments, cells)
             network, denoiser = _pair(model)
-            direct = validate(transfer_of(network, None), self.validation, device)
-            steps = max(1, self.config.default_steps)
-            refined = validate(transfer_of(network, denoiser, steps), self.validation, device)
+            direct = validate(transfer_of(network, None), *arguments, cells)
+            refined = validate(transfer_of(network, denoiser, max(1, config.default_steps)), *arguments, cells)
         return {f"direct_{name}": value for name, value in direct.items()} | refined
 
-    def _log(self, record: dict[str, Any]) -> None:
-        with (self.out / "log.jsonl").open("a") as handle:
-            handle.write(json.dumps(record) + "\n")
-
     def export(self, folder: Path) -> None:
-        """Writes a codec folder with the averaged weights (fp16 safetensors) for `models.registry.load_codec`."""
-        model, card = self._averaged_copy(), Card("", 0, {})
+        """Writes a codec folder with the best averaged weights (fp16 safetensors) and what there is to know of them."""
+        model, card = self._copy_with(self.best or self.averaged), Card("", 0, {})
         if isinstance(model, ClassicNetwork):
             ClassicCodec(card, model).save(folder, self.config.name)
-            return
-        network, denoiser = (model, None) if isinstance(model, JsccNetwork) else _pair(model)
-        JsccCodec(card, network, denoiser).save(folder, self.config.name, self.config.default_steps)
+        else:
+            network, denoiser = (model, None) if isinstance(model, JsccNetwork) else _pair(model)
+            JsccCodec(card, network, denoiser).save(folder, self.config.name, self.config.default_steps)
+        document(folder, history(self.out))
 
     def _save(self) -> None:
         tensors = {f"average.{name}": value for name, value in self.averaged.items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= {f"model.{name}": value for name, value in self.objective.trained.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        # The JSON names the tensor file that belongs to it, so a crash between the two renames leaves a whole pair.
-        name = f"checkpoint-{self.step}.safetensors"
-        save_file(tensors, self.out / f"{name}.tmp")
-        os.replace(self.out / f"{name}.tmp", self.out / name)
-        state = {"step": self.step, "seconds": self.seconds, "tensors": name, "config": asdict(self.config)}
-        (self.out / "checkpoint.json.tmp").write_text(json.dumps(state))
-        os.replace(self.out / "checkpoint.json.tmp", self.out / "checkpoint.json")
-        for old in self.out.glob("checkpoint-*.safetensors*"):
-            if old.name != name:
-                old.unlink()
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+        state = {"step": self.step, "seconds": self.seconds, "config": asdict(self.config)}
+        if self.best:
+            state |= {"best_step": self.best_step, "best_loss": self.best_loss}
+        checkpoint.save(self.out, state, tensors)
 
     def _resume(self) -> None:
-        try:
-            state = json.loads((self.out / "checkpoint.json").read_text())
-            tensors = load_file(self.out / state["tensors"])
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(
-                f"{self.out}: its checkpoint is damaged ({reason}); remove the folder to begin anew"
-            ) from error
-        if asdict(TrainConfig("", "")) | state["config"] != json.loads(json.dumps(asdict(self.config))):
+        state = checkpoint.load_state(self.out)
+        if state is None:
+            return
+        if not same_run(state["config"], self.config):
             raise ModelError(f"{self.out}: holds a run of another configuration; choose another --out or remove it")
+        tensors = checkpoint.load_tensors(self.out, state)
         self.step, self.seconds = state["step"], state["seconds"]
+        self.best_step, self.best_loss = state.get("best_step", 0), state.get("best_loss", math.inf)
         model: dict[str, Tensor] = {}
         optimizer: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             kind, _, name = key.partition(".")
             if kind == "average":
                 self.averaged[name] = tensor
+            elif kind == "best":
+                self.best[name] = tensor
             elif kind == "model":
                 model[name] = tensor
             else:
@@ -239,45 +259,47 @@ class Trainer:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
 
-    def _rewind_log(self) -> None:
-        """Drops what an interrupted run logged after its last checkpoint, half a line perhaps: it is made again."""
-        log = self.out / "log.jsonl"
-        if not log.exists():
-            return
-        kept = []
-        for line in log.read_text().splitlines(keepends=True):
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                if json.loads(line)["step"] <= self.step:
-                    kept.append(line)
-        temporary = log.with_name("log.jsonl.tmp")
-        temporary.write_text("".join(kept))
-        os.replace(temporary, log)
+
+def _finished(config: TrainConfig, step: int, best_step: int) -> bool:
+    return step >= config.steps or step - best_step >= config.patience * config.validate_every
+
+
+def is_finished(config: TrainConfig, out: Path) -> bool:
+    """Whether `out` holds a run of `config` that came to its end and the weights that it ended in.
+
+    Raises:
+        ModelError: a damaged checkpoint.
+    """
+    state = checkpoint.load_state(out)
+    if state is None or not (out / "model" / CARD).exists() or not same_run(state["config"], config):
+        return False
+    return _finished(config, state["step"], state.get("best_step", state["step"]))
 
 
 def train(
-    config_path: Path,
+    config: TrainConfig,
     data: list[Path],
     validation: list[Path],
     out: Path,
     progress: Callable[[int, int, dict[str, float]], None],
     stop_at: int | None = None,
-    seed: int | None = None,
 ) -> Path:
-    """Runs or resumes the stage described by `config_path`; returns the codec folder that it ends in.
+    """Runs or resumes a stage in the folder `out`; returns the codec folder that it ends in.
 
-    `seed` takes the place of the config's; `stop_at` ends early, after a checkpoint, as an interruption would.
+    A finished stage is left as it is. `stop_at` ends early, after a checkpoint, as an interruption would.
 
     Raises:
-        ModelError: bad config, no pictures, a run folder of another configuration, output not writable.
+        ModelError: no pictures, a run folder of another configuration, output not writable.
     """
-    config = load_config(config_path)
-    if seed is not None:
-        config = replace(config, seed=seed)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelError(f"{out}: cannot be created ({error.strerror})") from error
     if not os.access(out, os.W_OK | os.X_OK):
         raise ModelError(f"{out}: cannot be written to")
-    Trainer(config, data, validation, out).run(progress, stop_at)
+    if config.network is not None:
+        beside = out.parent / config.network  # another run's model
+        config = replace(config, network=str(beside if beside.is_dir() else config.network))
+    if not is_finished(config, out):
+        Trainer(config, data, validation, out).run(progress, stop_at)
     return out / "model"

@@ -21,6 +21,7 @@ from models.sampler import make_scheduler, sample
 from models.transform import PATCH
 
 CELLS = ((0.0, 1 / 12), (10.0, 1 / 24), (10.0, 1 / 12), (20.0, 1 / 12))  # (SNR in dB, CBR)
+CBRS = (1 / 24, 1 / 12)  # of a network that is trained for one SNR
 SIDE = 256  # pixels
 
 
@@ -69,21 +70,28 @@ def classic_transfer(network: ClassicNetwork) -> Transfer:
     return lambda image, snr, _, generator: network.receive(draw_awgn(network.transmit(image), snr, generator))
 
 
+Loss = Callable[[Float[Tensor, "b 3 s s"], Float[Tensor, "b 3 s s"]], Float[Tensor, ""]]
+"""(received, sent) to what a training minimises, the mean over the pictures."""
+
+
 @torch.no_grad()
 def validate(
     transfer: Transfer,
+    loss: Loss,
     pictures: UInt8[Tensor, "n 3 s s"],
     device: torch.device,
     cells: Sequence[tuple[float, float]] = CELLS,
 ) -> dict[str, float]:
-    """Mean PSNR and LPIPS-Alex per cell (SNR in dB, CBR)."""
+    """Mean PSNR and LPIPS-Alex per cell (SNR in dB, CBR), and the mean loss over all of them."""
     perceptual = LPIPS("alex").eval().to(device) if lpips_unavailable() is None else None
     results: dict[str, float] = {}
+    losses = 0.0
     for snr, cbr in cells:
         psnr, distances = [], []
         for index, batch in enumerate(pictures.split(4)):
             image = batch.to(device).float() / 255
             result = transfer(image, snr, cbr, torch.Generator().manual_seed(index))
+            losses += loss(result, image).item() * len(image)
             result = (result.clamp(0, 1) * 255).round() / 255
             mse = (result - image).square().mean(dim=(1, 2, 3))
             psnr.append(-10 * mse.log10())
@@ -93,4 +101,4 @@ def validate(
         results[f"psnr_{cell}"] = torch.cat(psnr).mean().item()
         if distances:
             results[f"lpips_{cell}"] = torch.cat(distances).mean().item()
-    return results
+    return {**results, "loss": losses / (len(cells) * len(pictures))}

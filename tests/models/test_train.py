@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,7 +58,7 @@ def write_config(path: Path, **changes: Any) -> Path:
 def run(config: Path, pictures: Path, out: Path, stop_at: int | None = None) -> Losses:
     losses: Losses = []
     train(
-        config,
+        load_config(config),
         [pictures / "train"],
         [pictures / "val"],
         out,
@@ -100,12 +101,13 @@ def test_interrupted_run_ends_in_the_same_weights_to_the_bit(
     expected, found = checkpoint(uninterrupted), checkpoint(out)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert {"average.gains.log_gain", "model.gains.log_gain"} < expected.keys()
+    assert {"average.gains.log_gain", "best.gains.log_gain", "model.gains.log_gain"} < expected.keys()
     assert any(name.startswith("optimizer.0.") for name in expected)
     assert sorted(path.name for path in out.glob("checkpoint*")) == ["checkpoint-12.safetensors", "checkpoint.json"]
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [5, 12]
-    assert rows[-1]["validation"].keys() == {"psnr_0dB_1/12", "psnr_10dB_1/24", "psnr_10dB_1/12", "psnr_20dB_1/12"}
+    cells = {"psnr_0dB_1/12", "psnr_10dB_1/24", "psnr_10dB_1/12", "psnr_20dB_1/12"}
+    assert rows[-1]["validation"].keys() == {*cells, "loss"}
 
 
 def test_finished_run_is_not_trained_further(pictures: Path, whole: tuple[Path, Losses]) -> None:
@@ -148,7 +150,8 @@ def test_validation_improves_and_rows_are_logged(pictures: Path, tmp_path: Path)
 def test_another_seed_trains_other_weights(pictures: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "config.yaml", steps=1)
     for seed in (1, 2):
-        train(config, [pictures / "train"], [pictures / "val"], tmp_path / str(seed), lambda *_: None, seed=seed)
+        other = replace(load_config(config), seed=seed)
+        train(other, [pictures / "train"], [pictures / "val"], tmp_path / str(seed), lambda *_: None)
     first, second = (checkpoint(tmp_path / str(seed)) for seed in (1, 2))
     assert not torch.equal(first["model.analysis.stem.weight"], second["model.analysis.stem.weight"])
 
@@ -292,7 +295,7 @@ def test_damaged_picture_is_named_in_one_line(pictures: Path, tmp_path: Path) ->
     (tmp_path / "shard.tar").write_bytes(content)
     config = write_config(tmp_path / "config.yaml")
     with pytest.raises(ModelError, match=r"training picture .*shard\.tar:bad\.png") as caught:
-        train(config, [tmp_path / "shard.tar"], [pictures / "val"], tmp_path / "run", lambda *_: None)
+        train(load_config(config), [tmp_path / "shard.tar"], [pictures / "val"], tmp_path / "run", lambda *_: None)
     assert "\n" not in str(caught.value)
 
 
@@ -320,7 +323,7 @@ def test_output_that_cannot_be_written(pictures: Path, tmp_path: Path) -> None:
 def test_validation_pictures_must_be_large_enough(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="256×256"):
         train(
-            write_config(tmp_path / "config.yaml"),
+            load_config(write_config(tmp_path / "config.yaml")),
             [pictures / "train"],
             [pictures / "train"],
             tmp_path / "run",
