@@ -30,6 +30,8 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
     """
 
     config_name = "config.json"
+    reach = 14
+    """Latent positions around a place that its x0 depends on: 11 of 1/4, 9 of 1/8 and 6 of 1/16 scale."""
 
     @register_to_config
     def __init__(self, widths: Sequence[int] = (64, 128, 224), features: int = 64, condition: int = 64) -> None:

@@ -148,6 +148,7 @@ class JsccCodec:
         power = torch.tensor([byte_to_gain(contents.gain)], device=device)
         snr, hint = (torch.tensor([value], dtype=torch.float32, device=device) for value in (snr_db, contents.hint_db))
         base = self.network.receive(grid, noise, power, counts, self._roi(contents), snr, hint)
+        del grid, noise, sent  # of a large picture, a hundred megabytes that the denoiser can use
         result = base.image
         if self.denoiser is not None and steps > 0:
             rate = rate_map(counts).mean(dim=(1, 2, 3))

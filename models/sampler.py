@@ -1,6 +1,7 @@
 """Deterministic few-step sampling of the residual with a diffusers scheduler (DDIM, Song et al. 2021, η = 0)."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from diffusers import DDIMScheduler
@@ -9,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.denoiser import Denoiser
-from models.transform import Decoded
+from models.tiling import in_tiles
+from models.transform import PATCH, Decoded
 
 TRAIN_STEPS = 1000
 
@@ -69,17 +71,40 @@ def sample(
 ) -> Float[Tensor, "b 3 h w"]:
     """Refines `base.image` in `steps` denoiser calls; the same generator state gives the same picture.
 
+    Large pictures are refined tile by tile within each step: the memory beside the picture's own is bounded.
+
     Args:
         progress: called with (steps done, steps).
     """
     scheduler.set_timesteps(steps)
     log_sigma = denoiser.log_sigma(base)
+    grid = (base.image.shape[-2] // PATCH, base.image.shape[-1] // PATCH)
     residual = torch.randn(base.image.shape, generator=generator).to(base.image)
     for done, timestep in enumerate(scheduler.timesteps.tolist(), start=1):
         fraction = torch.full_like(snr_db, timestep / TRAIN_STEPS)
         level = scheduler.alphas_cumprod[timestep].to(residual).expand(len(residual))
-        estimate = predict(denoiser, residual, level, fraction, base, log_sigma, snr_db, rate)
-        residual = scheduler.step(estimate, timestep, residual).prev_sample
+        refine = partial(_refine, denoiser, scheduler, timestep, level, fraction, snr_db, rate)
+        maps = (residual, base.image, base.features, log_sigma)
+        (residual,) = in_tiles(refine, maps, grid, denoiser.reach)
         if progress is not None:
             progress(done, steps)
-    return base.image + sigma_map(log_sigma) * residual
+    return (sigma_map(log_sigma) * residual).add_(base.image)
+
+
+def _refine(
+    denoiser: Denoiser,
+    scheduler: DDIMScheduler,
+    timestep: int,
+    level: Float[Tensor, "b"],
+    fraction: Float[Tensor, "b"],
+    snr_db: Float[Tensor, "b"],
+    rate: Float[Tensor, "b"],
+    residual: Float[Tensor, "b 3 h w"],
+    image: Float[Tensor, "b 3 h w"],
+    features: Float[Tensor, "b f h4 w4"],
+    log_sigma: Float[Tensor, "b 1 h4 w4"],
+) -> tuple[Float[Tensor, "b 3 h w"]]:
+    """One DDIM step of a window."""
+    base = Decoded(image, features)
+    estimate = predict(denoiser, residual, level, fraction, base, log_sigma, snr_db, rate)
+    return (scheduler.step(estimate, timestep, residual).prev_sample,)

@@ -11,13 +11,15 @@ def to_tensor(
     image: UInt8[np.ndarray, "h w 3"], multiple: int, device: torch.device | str
 ) -> Float[Tensor, "1 3 h2 w2"]:
     """A batch of one in 0…1, whose border is repeated until both sides are multiples of `multiple`."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float().div_(255)
     bottom, right = (-side % multiple for side in image.shape[:2])
-    return functional.pad(pixels, (0, right, 0, bottom), mode="replicate").to(device)
+    if bottom or right:
+        pixels = functional.pad(pixels, (0, right, 0, bottom), mode="replicate")
+    return pixels.to(device)
 
 
 def from_tensor(pixels: Float[Tensor, "1 3 h2 w2"], height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     """Inverse of `to_tensor`; clipped and rounded."""
-    picture = (pixels[0, :, :height, :width].clamp(0, 1) * 255).round().byte()
+    picture = pixels[0, :, :height, :width].clamp(0, 1).mul_(255).round_().byte()
     result: np.ndarray = picture.permute(1, 2, 0).cpu().numpy()
     return result

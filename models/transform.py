@@ -81,6 +81,8 @@ class Analysis(nn.Module):
         self.stage8 = Stack(eighth, condition, 2)
         self.down16 = nn.Conv2d(eighth, sixteenth, 3, stride=2, padding=1)
         self.stage16 = Stack(sixteenth, condition, depth)
+        self.reach = 4 + 2 * depth
+        """Latent positions around a place that its features depend on: 6 of 1/4, 5 of 1/8, `2·depth` of 1/16 scale."""
 
     def forward(self, image: Float[Tensor, "b 3 h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b f h16 w16"]:
         """Features of a batch; `condition` carries the sender's SNR hint and the mean rate."""
@@ -104,6 +106,9 @@ class Decoded:
 
 class Synthesis(nn.Module):
     """g_d: received latent → picture, as a correction of the linear picture at 1/4 scale and above."""
+
+    reach = 5
+    """Latent positions around a place that its picture depends on: 6 of 1/8 and 8 of 1/4 scale."""
 
     def __init__(self, widths: tuple[int, int, int], condition: int) -> None:
         super().__init__()
