@@ -35,8 +35,8 @@ Not for evidence, medicine, or reading what is written in a picture: fine textur
 
 ## Failure cases
 
-Outside the SNRs, rates and kinds of pictures of the training, the network extrapolates. *What was seen to go wrong is to
-be written here by who publishes these weights.*
+Outside the SNRs, rates and kinds of pictures of the training, the network extrapolates. *What was seen to go wrong is
+to be written here by who publishes these weights.*
 """
 
 

@@ -181,9 +181,9 @@ class Trainer:
         with torch.no_grad():
             for name, value in self.objective.trained.state_dict().items():
                 self.averaged[name].lerp_(value.float(), 1 - decay)
-        values = {name: value.item() for name, value in losses.items()}
+        means = accelerator.reduce(torch.stack([value.detach() for value in losses.values()]), "mean").tolist()
         works.append(time.monotonic() - begun)
-        return values
+        return dict(zip(losses, means, strict=True))
 
     def _copy_with(self, weights: dict[str, Tensor]) -> nn.Module:
         model = copy.deepcopy(self.objective.trained)
