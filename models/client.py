@@ -17,7 +17,10 @@ import numpy as np
 import zmq
 from jaxtyping import Complex64, Float32, UInt8
 
+from models.crew import environment
 from models.errors import ModelError
+from models.front import FAILED_HANDSHAKES
+from models.keys import Keys, check_address, client_keys
 from models.protocol import (
     Bye,
     Failure,
@@ -33,13 +36,14 @@ from models.protocol import (
     decode,
     encode,
 )
-from models.server import CAPACITY, environment
+from models.server import CAPACITY
 from models.weights import SHIPPED, verify
 
 PREFIX = "zmq:"
 PATIENCE_S = 30.0
 _GREETING_S = 5.0
 _PING_S = 1.0
+_PING_AGAIN_S = 3.0  # where the last one was not answered, for it may be lost
 _RESTARTS = 3  # of one's own child, without a picture in between
 
 
@@ -69,6 +73,7 @@ class Decoder:
         model: name of the model that is wanted.
         digest: SHA-256 of its weights, or empty where they are not known here.
         child: the service, if it is one's own; it is started again when it dies, and ends with the decoder.
+        keys: for a service that asks for them.
         patience_s: silence after which the service counts as gone.
     """
 
@@ -79,11 +84,13 @@ class Decoder:
         model: str,
         digest: str,
         child: "_Child | None" = None,
+        keys: Keys | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.name, self.model, self.patience_s, self.capacity = name, model, patience_s, CAPACITY
         self._digest, self._child = bytes.fromhex(digest), child
         self._jobs: dict[int, tuple[str, Job]] = {}
+        self._sent: dict[int, float] = {}
         self._count = self._restarts = 0
         self._asked: float | None = None  # since when no answer has come
         self._pinged = -float("inf")
@@ -91,7 +98,10 @@ class Decoder:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.identity = b"client " + uuid.uuid4().bytes
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # no queue for a service that is not there
+        if keys is not None:
+            self._socket.curve_publickey, self._socket.curve_secretkey = keys.public, keys.secret
+            self._socket.curve_serverkey = keys.other
+        self._monitor = self._socket.get_monitor_socket(FAILED_HANDSHAKES)
         self._socket.connect(address)
 
     def __enter__(self) -> "Decoder":
@@ -131,7 +141,7 @@ class Decoder:
         job = Job(self._count, steps, seed, snr_db, symbols, noise_var, side)
         frames = encode(job)
         self._jobs[job.number] = (key, job)
-        self._send(frames)
+        self._hand_over(job.number, frames)
 
     def poll(self, timeout_s: float = 0.0) -> list[Decoded]:
         """What has been decoded meanwhile, in any order; waits `timeout_s` at most for the first."""
@@ -151,25 +161,44 @@ class Decoder:
         """
         until = time.monotonic() + _GREETING_S
         while self._gone is None:
-            self._ping()
+            if self._asked is None:
+                self._ping()
             if self._socket.poll(200):
                 self._listen()
                 if self._gone is None and self._asked is None:
                     return
             if time.monotonic() > until:
                 self._gone = f"{self.name} does not answer within {_GREETING_S:g} s: start one with `lrisc serve`"
+                if self._monitor.poll(0):
+                    self._gone = (
+                        f"{self.name} does not accept this client: give the --keys that fit, or none if it has none"
+                    )
         raise DecoderGone(self._gone)
 
     def close(self) -> None:
         """Lets go of the service; one's own ends."""
         if self._child is None:
             self._send(encode(Bye()))
+        self._socket.disable_monitor()
+        self._monitor.close(0)
         self._context.destroy(linger=200)
         if self._child is not None:
             self._child.close()
 
+    def _hand_over(self, number: int, frames: list[bytes] | None = None) -> None:
+        """Sends a job, unless that was only just done; several answers in a row may have missed it."""
+        now = time.monotonic()
+        if now - self._sent.get(number, -_PING_S) >= _PING_S:
+            self._sent[number] = now
+            self._send(frames or encode(self._jobs[number][1]))
+
+    def _drop(self, number: int) -> str:
+        """Forgets a job and returns its key."""
+        self._sent.pop(number, None)
+        return self._jobs.pop(number)[0]
+
     def _send(self, frames: list[bytes]) -> None:
-        with contextlib.suppress(zmq.Again):  # not connected: what it did not get, it will say in answer to a ping
+        with contextlib.suppress(zmq.Again):  # too much waits; what it did not get, it will say in answer to a ping
             self._socket.send_multipart(frames, zmq.NOBLOCK)
 
     def _ping(self) -> None:
@@ -198,12 +227,12 @@ class Decoder:
                 self._gone, self.capacity = None, capacity
                 for number in unknown:
                     if number in self._jobs:
-                        self._send(encode(self._jobs[number][1]))
+                        self._hand_over(number)
             case Picture(number, image) if number in self._jobs:
                 self._restarts = 0
-                return [Decoded(self._jobs.pop(number)[0], image, None)]
+                return [Decoded(self._drop(number), image, None)]
             case Failure(number, reason) if number in self._jobs:
-                return [Decoded(self._jobs.pop(number)[0], None, reason)]
+                return [Decoded(self._drop(number), None, reason)]
             case Refusal(reason):
                 self._gone = reason
             case Full():
@@ -217,13 +246,12 @@ class Decoder:
             self._restart(self._child)
         if self._asked is not None and now - self._asked > self.patience_s:
             self._gone = f"{self.name} has not answered for {self.patience_s:g} s"
-        if (self._jobs or self._gone) and now - self._pinged > _PING_S:
+        pause = _PING_S if self._asked is None else _PING_AGAIN_S
+        if (self._jobs or self._gone) and now - self._pinged > pause:
             self._ping()
         if self._gone is None:
             return []
-        lost = [Decoded(key, None, self._gone) for key, _ in self._jobs.values()]
-        self._jobs.clear()
-        return lost
+        return [Decoded(self._drop(number), None, self._gone) for number in list(self._jobs)]
 
     def _restart(self, child: "_Child") -> None:
         self._restarts += 1
@@ -234,14 +262,15 @@ class Decoder:
         self._asked = None
 
 
-def open_decoder(address: str | None, model: str = "lrisc") -> Decoder:
+def open_decoder(address: str | None, model: str = "lrisc", keys: Path | None = None) -> Decoder:
     """A decoder for `model`: the service at `address`, like zmq:tcp://127.0.0.1:5755, or None for a child process.
 
     The child loads its model while the caller goes on; a service elsewhere is asked at once whether it has the model.
+    `keys` is a folder with CURVE keys, see `models.keys`; an address outside this machine takes it.
 
     Raises:
         DecoderGone: nobody answers at `address` within 5 s, or a service without the model or of another version does.
-        ModelError: no such model, or an address of another kind.
+        ModelError: no such model, an address of another kind, or keys that are missing or cannot be used.
     """
     if address is None:
         digest = verify(model).digest
@@ -250,8 +279,10 @@ def open_decoder(address: str | None, model: str = "lrisc") -> Decoder:
     if not address.startswith((f"{PREFIX}tcp://", f"{PREFIX}ipc://")):
         raise ModelError(f"decoder {address!r} is no address: write {PREFIX}tcp://HOST:PORT, as `lrisc serve` says")
     endpoint = address.removeprefix(PREFIX)
+    check_address(endpoint, keys)
+    pair = client_keys(keys) if keys is not None else None
     digest = verify(model).digest if (SHIPPED / model).is_dir() or Path(model).is_dir() else ""
-    decoder = Decoder(endpoint, f"the decoder service at {endpoint}", model, digest)
+    decoder = Decoder(endpoint, f"the decoder service at {endpoint}", model, digest, keys=pair)
     try:
         decoder.greet()
     except ModelError:

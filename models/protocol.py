@@ -79,7 +79,7 @@ class Job:
     seed: int
     snr_db: float
     symbols: Complex64[np.ndarray, "n"]
-    noise_var: Float32[np.ndarray, "n"]
+    noise_var: Float32[np.ndarray, "m"]
     side: bytes
 
     @property

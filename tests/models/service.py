@@ -30,7 +30,7 @@ def make_model(folder: Path, name: str = "grey") -> str:
 def serving(folder: Path, devices: tuple[str, ...] = ("cpu",), **options: Any) -> Iterator[Server]:
     """A running service at ipc://FOLDER/service."""
     model = make_model(folder / "grey")
-    server = Server(f"ipc://{folder}/service", model, devices, command=FAKE, **options)
+    server = Server(f"ipc://{folder}/service", model, devices, worker=FAKE, **options)
     stopped = threading.Event()
     thread = threading.Thread(target=server.run, args=(stopped.is_set,))
     thread.start()

@@ -55,7 +55,7 @@ def test_what_a_full_service_refused_is_sent_again_until_there_is_place(tmp_path
             for number in range(2):
                 submit(decoder, str(number), -3)
         results = [collect(second, 2), collect(first, 2)]
-        assert server.refused["full"] > 0
+        assert server.stats()["refused"]["full"] > 0
     assert all(result.error is None for found in results for result in found.values())
 
 
