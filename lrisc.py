@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from commands import doctor, inspect, loopback, receive, send, train
+from commands import doctor, inspect, loopback, radios, receive, send, train
 from commands.common import UsageError
 from flowgraphs.errors import LinkError
 from models.errors import ModelError
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Photographs over software-defined radio with learned joint source-channel coding and a diffusion decoder.",
 )
-for command in (loopback, send, receive, inspect, train, doctor):
+for command in (loopback, send, receive, inspect, radios, train, doctor):
     name = command.__name__.rpartition(".")[2]
     app.command(name, epilog=command.EPILOG)(getattr(command, name))
 

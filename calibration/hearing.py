@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Complex64
 
-from flowgraphs.link import listen
 from sdr.candidate import Candidate, Reason
 from sdr.playback import Playback
 from sdr.receive import ReceivedImage, Receiver
@@ -60,14 +59,18 @@ class Hearing:
 
     def images(self) -> Iterator[ReceivedImage]:
         """Every image in the stream, as soon as it is complete or timed out."""
-        yield from listen(self._counted(), Receiver(self.waveform, observer=self._note))
+        for found in self.steps():
+            yield from found
 
-    def _counted(self) -> Iterator[Complex64[np.ndarray, "_"]]:
+    def steps(self) -> Iterator[list[ReceivedImage]]:
+        """The same chunk by chunk of the stream, also where there is no image, for those who do more than listen."""
+        receiver = Receiver(self.waveform, observer=self._note)
         for chunk in self.playback:
             self.samples += chunk.size
             if self._on_samples is not None:
                 self._on_samples(chunk)
-            yield chunk
+            yield receiver.push(chunk)
+        yield receiver.flush()
 
     def _note(self, candidate: Candidate) -> None:
         if candidate.reason is not None:

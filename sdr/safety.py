@@ -30,6 +30,16 @@ class TransmitGuard:
         self._silent_until = time.monotonic() + burst_s * (1 / self.band.duty_cycle - 1)
 
 
+def input_warning(station: Station) -> str | None:
+    """What to mind before something is connected to the receiver's input, or None if the station does not say."""
+    if station.rx_limit_dbm is None:
+        return None
+    return (
+        f"station '{station.name}': more than {station.rx_limit_dbm:g} dBm at the receiver's input damages it, at any "
+        "gain: a cable between two radios needs 30 dB of attenuation or more"
+    )
+
+
 def _allowed_band(station: Station, waveform: Waveform) -> Band:
     name = f"station '{station.name}' does not transmit"
     if station.transmit is None:

@@ -152,7 +152,7 @@ def test_nothing_received_is_said_in_one_line(run: Run, photo: Path, tmp_path: P
     assert code == 1 and out == "" and "no packet" in err and len(err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["loopback", "send", "receive", "inspect", "train", "doctor"])
+@pytest.mark.parametrize("command", ["loopback", "send", "receive", "inspect", "radios", "train", "doctor"])
 def test_help_has_an_example(run: Run, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0 and f"Example: lrisc {command}" in " ".join(out.split())

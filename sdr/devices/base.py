@@ -53,6 +53,8 @@ class Device(ABC):
 
     kind: ClassVar[str]
     """What reports call it: recording, loopback, radio."""
+    live: ClassVar[bool] = False
+    """What is not fetched in time is lost."""
     full_duplex: bool = True
     timed: bool = False
     """Bursts can be given a time, and chunks have one."""
@@ -116,6 +118,10 @@ class Device(ABC):
                 self.stop()
             finally:
                 self._close()
+
+    def silence_s(self) -> float:
+        """How long it must not send now, after what it has sent."""
+        return 0.0
 
     def now_s(self) -> float:
         """The device's clock. Raises SdrError if it has none."""

@@ -68,7 +68,10 @@ class RecordingDevice(Device):
 
 
 class RecorderDevice(Device):
-    """Writes what is transmitted, burst after burst, into a recording that appears when this is closed."""
+    """Writes what is transmitted, burst after burst, into a recording that appears when this is closed.
+
+    `facts` says what is in it, and is read only then.
+    """
 
     kind = "recording"
 

@@ -49,6 +49,7 @@ class SoapyDevice(Device):
     """
 
     kind = "radio"
+    live = True
 
     def __init__(
         self, arguments: Mapping[str, str], station: Station, waveform: Waveform, guard: TransmitGuard | None
@@ -78,6 +79,10 @@ class SoapyDevice(Device):
         except BaseException:
             self.close()
             raise
+
+    def silence_s(self) -> float:
+        """What the station's duty cycle asks for after the last burst; the next one waits for it."""
+        return self._guard.wait_s() if self._guard is not None else 0.0
 
     def now_s(self) -> float:
         """The radio's own clock. Raises SdrError if it has none."""
@@ -113,8 +118,7 @@ class SoapyDevice(Device):
         guard = self._guard
         if guard is None:
             raise SdrError(f"{self.name} was opened to receive: nothing is sent")
-        while (wait_s := guard.wait_s()) > 0:
-            time.sleep(min(wait_s, 0.1))
+        time.sleep(guard.wait_s())
         try:
             if at_s is not None and at_s <= self.now_s():
                 self.counters.late += 1
