@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Complex64
 
 from sdr.assemble import Packet
-from sdr.equalize import Estimate
+from sdr.estimate import Estimate
 
 
 class Reason(StrEnum):

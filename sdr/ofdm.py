@@ -82,11 +82,23 @@ def to_time(
 
 
 def to_carriers(
-    samples: Complex64[np.ndarray, "symbols fft"], waveform: Waveform
-) -> Complex64[np.ndarray, "symbols used"]:
-    """Time samples without prefix to subcarrier symbols, relative to the transmit amplitude."""
-    bins = scipy.fft.fft(samples, axis=1, norm="ortho")[:, grid(waveform).carriers % waveform.fft_size]
-    return np.asarray(bins * np.float32(1 / waveform.amplitude), np.complex64)
+    samples: Complex64[np.ndarray, "*symbols fft"],
+    waveform: Waveform,
+    turns: Complex64[np.ndarray, "*symbols"] | None = None,
+) -> Complex64[np.ndarray, "*symbols used"]:
+    """Time samples without prefix to subcarrier symbols, relative to the transmit amplitude, each turned as a whole."""
+    bins, edge = scipy.fft.fft(samples, axis=-1, norm="ortho"), waveform.edge_carrier
+    scale = np.float32(1 / waveform.amplitude)
+    factor = scale if turns is None else scale * turns[..., None]
+    values = np.empty((*samples.shape[:-1], waveform.used_subcarriers), np.complex64)
+    np.multiply(bins[..., -edge:], factor, out=values[..., :edge])
+    np.multiply(bins[..., 1 : edge + 1], factor, out=values[..., edge:])
+    return values
+
+
+def phasors(cfo: Float64[np.ndarray, "packets"], times: Int64[np.ndarray, "n"]) -> Complex64[np.ndarray, "packets n"]:
+    """What removes carrier frequency offsets, in cycles per sample, at those times, in samples."""
+    return np.asarray(np.exp(-2j * np.pi * cfo[:, None] * times), np.complex64)
 
 
 def add_prefix(symbols: Complex64[np.ndarray, "symbols fft"], waveform: Waveform) -> Complex64[np.ndarray, "samples"]:

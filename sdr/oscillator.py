@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Complex64, Float64
 
 from sdr import ofdm
-from sdr.equalize import Estimate
+from sdr.estimate import Estimate
 from sdr.sync import EARLY_SAMPLES
 from sdr.track import phasor
 from sdr.waveform import Waveform

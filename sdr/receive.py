@@ -2,17 +2,21 @@
 
 Samples are processed in blocks at fixed absolute positions, so that the way a stream is cut into chunks cannot change
 the result. Each block is searched as a whole, its candidate packets are confirmed together, and their headers decoded
-together; only real packets are demodulated.
+together; only real packets are demodulated, those of equal length together.
 """
 
+import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Complex64, Int64
 
 from sdr import header, sync
 from sdr.assemble import Assembler, Packet, ReceivedImage
+from sdr.batch import take
+from sdr.blocks import BLOCK_SAMPLES, Block, Blocks
 from sdr.candidate import Candidate, Reason
 from sdr.demodulate import Demodulated, Heard, demodulate, listen, windows
 from sdr.errors import SdrError
@@ -24,17 +28,21 @@ from sdr.waveform import Waveform
 
 __all__ = ["ReceivedImage", "Receiver"]
 
-_BLOCK_SAMPLES = 1 << 16
-_DC_BLOCKS = 8
-_DC_CHANCES = 16.0
-"""The squared mean of white noise exceeds this many times its expectation with probability exp(-16)."""
 _STEADY_PERIODICITY = 0.05
 """Of noise 0.02; with a tone 12 dB weaker 0.055. Tiny packets back to back pass it too, which costs only time."""
 _IMAGE_LIMIT = 8
-_REMEMBERED = 64
+_REMEMBERED = 128
 """Preambles and packets: more than can come within two blocks."""
-_SAMPLE_LIMIT = 1e6
-"""Anything larger than this many full scales is no sample; its square must not overflow."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Expected:
+    """What a right header says of its packet, and which of its symbols have not come."""
+
+    header: Header
+    plan: FramePlan
+    start: int
+    missing: Bool[np.ndarray, "rows"]
 
 
 class Receiver:
@@ -54,8 +62,6 @@ class Receiver:
     """Packets received of which OFDM symbols are missing; their symbols are erased."""
     packets_foreign: int
     """Packets whose header follows another version of these rules; not among the rejected."""
-    bad_samples: int
-    """Samples that were NaN, infinite or absurdly large, and taken as 0."""
 
     def __init__(
         self, waveform: Waveform, timeout_s: float = 0.5, *, observer: Callable[[Candidate], None] | None = None
@@ -66,221 +72,198 @@ class Receiver:
         self.packets_rejected = 0
         self.packets_cut = 0
         self.packets_foreign = 0
-        self.bad_samples = 0
         self._timeout_samples = round(timeout_s * waveform.sample_rate_hz)
         before, after = sync.reach(waveform)
         # Kept before a block for peaks on its edge; needed after it so that its packets are whole.
         margin = 2 * waveform.short_samples + MARGIN_SAMPLES
-        self._history = before + margin
-        self._ahead = max(waveform.packet_samples(waveform.payload_symbols), after) + margin
-        self._ahead += -(self._history + _BLOCK_SAMPLES + self._ahead) % MARGIN_SAMPLES
-        self._buffer = np.zeros(self._history + _BLOCK_SAMPLES + self._ahead, np.complex64)
-        self._missing = np.zeros(self._buffer.size, bool)
-        self._filled = self._history
-        self._position = 0  # of the block's first sample in the stream
+        history = before + margin
+        ahead = max(waveform.packet_samples(waveform.payload_symbols), after) + margin
+        ahead += -(history + BLOCK_SAMPLES + ahead) % MARGIN_SAMPLES
+        self._blocks = Blocks(history, ahead)
         self._starts: deque[int] = deque(maxlen=_REMEMBERED)  # of the last preambles, whatever came of them
         self._packets: deque[tuple[Header, int, int]] = deque(maxlen=_REMEMBERED)  # with start and end
-        self._levels: deque[tuple[complex, float, int]] = deque(maxlen=_DC_BLOCKS)  # sum, energy and size of blocks
-        self._cleaned = self._history
         self._assembler = Assembler(_IMAGE_LIMIT)
         self._observer = observer
+
+    @property
+    def bad_samples(self) -> int:
+        """Samples that were NaN, infinite or absurdly large, and taken as 0."""
+        return self._blocks.bad_samples
 
     def push(self, samples: Complex64[np.ndarray, "n"]) -> list[ReceivedImage]:
         """Take the next samples of the stream, at least none, and return the images that are done."""
         images: list[ReceivedImage] = []
-        taken = 0
-        while taken < samples.size:
-            count = min(samples.size - taken, self._buffer.size - self._filled)
-            self._buffer[self._filled : self._filled + count] = samples[taken : taken + count]
-            self._filled += count
-            taken += count
-            if self._filled == self._buffer.size:
-                images += self._step()
+        for block in self._blocks.push(samples):
+            images += self._search(block)
+            images += self._assembler.expire(block.offset + block.end - self._timeout_samples)
         return images
 
     def flush(self) -> list[ReceivedImage]:
         """End the stream: process what is left and return all images, complete or not."""
         images: list[ReceivedImage] = []
-        while self._filled > self._history:
-            images += self._step()
-        images += self._assembler.expire(self._position + _BLOCK_SAMPLES + self._ahead)
-        self._levels.clear()
-        self._buffer[: self._history] = 0
-        self._missing[: self._history] = False
-        return images
+        for block in self._blocks.flush():
+            images += self._search(block)
+        return images + self._assembler.expire(sys.maxsize)
 
-    def _step(self) -> list[ReceivedImage]:
-        """Process one block and shift the buffer by it."""
-        self._clean()
-        block_end = min(self._history + _BLOCK_SAMPLES, self._filled)
-        view = self._without_dc(self._buffer[self._history : block_end])
-        images = self._search(view)
-        passed = block_end - self._history
-        images += self._assembler.expire(self._position + passed - self._timeout_samples)
-        kept = self._filled - passed
-        for kind in (self._buffer, self._missing):
-            kind[:kept] = kind[passed : self._filled].copy()
-        self._filled, self._cleaned = kept, self._cleaned - passed
-        self._position += passed
-        return images
-
-    def _without_dc(self, block: Complex64[np.ndarray, "block"]) -> Complex64[np.ndarray, "filled"]:
-        """All samples at hand less the mean of the last blocks, as far as it is more than a chance of the signal's.
-
-        A packet's own mean, 48 dB below it, would otherwise be subtracted as one spectral line next to its carriers.
-        """
-        energy = float(np.vdot(block, block).real)
-        self._levels.append((complex(block.sum()), energy, block.size))
-        total, energy, size = (sum(values) for values in zip(*self._levels, strict=True))
-        power = abs(total / size) ** 2
-        chance = _DC_CHANCES * energy / size**2
-        share = max(0.0, 1 - chance / power) if power else 0.0
-        return self._buffer[: self._filled] - np.complex64(share * total / size)
-
-    def _clean(self) -> None:
-        """Replace what is no number among the new samples by 0."""
-        parts = self._buffer[self._cleaned : self._filled]
-        self._missing[self._cleaned : self._filled] = False
-        if parts.size and not np.max(np.abs(parts.view(np.float32))) <= _SAMPLE_LIMIT:
-            bad = ~((np.abs(parts.real) <= _SAMPLE_LIMIT) & (np.abs(parts.imag) <= _SAMPLE_LIMIT))
-            parts[bad] = 0
-            self._missing[self._cleaned : self._filled] = bad
-            self.bad_samples += int(np.count_nonzero(bad))
-        self._cleaned = self._filled
-
-    def _search(self, view: Complex64[np.ndarray, "n"]) -> list[ReceivedImage]:
+    def _search(self, block: Block) -> list[ReceivedImage]:
         """Find and demodulate the packets that start in the block."""
-        waveform = self.waveform
+        waveform, margin = self.waveform, 2 * self.waveform.short_samples
         before, after = sync.reach(waveform)
-        offset = self._position - self._history  # of the view's first sample in the stream
-        extent = min(view.size, self._history + _BLOCK_SAMPLES + 2 * waveform.short_samples)
-        first = self._history - 2 * waveform.short_samples
-        detection = sync.detect(view[first:extent], waveform)
+        around = slice(block.first - margin, min(block.end + margin, block.samples.size))
+        detection = sync.detect(block.samples[around], waveform)
         if detection.periodicity > _STEADY_PERIODICITY:
-            view = excise_lines(view)
-            detection = sync.detect(view[first:extent], waveform)
-        candidates = first + detection.candidates
+            block = replace(block, samples=excise_lines(block.samples))
+            detection = sync.detect(block.samples[around], waveform)
+        candidates = around.start + detection.candidates
         # Peaks before the block too: one may have moved across the edge. `_starts` knows those already served.
         candidates = candidates[
-            (candidates >= before) & (candidates < self._history + _BLOCK_SAMPLES) & (candidates + after <= view.size)
+            (candidates >= before) & (candidates < block.end) & (candidates + after <= block.samples.size)
         ]
-        located = sync.locate(view, candidates, waveform)
+        if not candidates.size:
+            return []
+        found = sync.locate(block.samples, candidates, waveform)
+        starts = self._starts_of(found) + block.offset
         if self._observer is not None:
-            self._report_unconfirmed(candidates, located, offset)
-        heard = [found for found in located if self._is_new(found, view.size, offset)]
-        images: list[ReceivedImage] = []
-        listened = [listen(view, found, waveform) for found in heard]
-        for contents, one in zip(self._headers(listened), listened, strict=True):
-            images += self._receive(view, one, contents, offset)
-        return images
+            self._report_unconfirmed(candidates[candidates >= block.first] + block.offset, starts)
+        new = np.array([self._is_new(start) for start in starts.tolist()], bool)
+        header_end = found.long_start + 2 * waveform.fft_size + waveform.header_symbols * waveform.symbol_samples
+        whole = header_end <= block.samples.size
+        for start, cfo in zip(starts[new & ~whole].tolist(), found.cfo[new & ~whole].tolist(), strict=True):
+            self._reject(start, cfo, Reason.CUT)
+        if not np.any(new & whole):
+            return []
+        return self._receive(block, listen(block.samples, take(found, new & whole), waveform))
 
-    def _is_new(self, found: sync.Found, available: int, offset: int) -> bool:
-        """Whether there is a header to decode that has not been yet."""
-        waveform, start = self.waveform, self._start(found) + offset
-        if any(abs(start - known) <= waveform.cyclic_prefix for known in self._starts):
+    def _starts_of(self, found: sync.Found) -> Int64[np.ndarray, "packets"]:
+        """Estimated first samples of packets."""
+        return found.long_start + sync.EARLY_SAMPLES - (self.waveform.preamble_samples - 2 * self.waveform.fft_size)
+
+    def _is_new(self, start: int) -> bool:
+        """Whether no packet that starts there has been listened to yet."""
+        if any(abs(start - known) <= self.waveform.cyclic_prefix for known in self._starts):
             return False
         self._starts.append(start)
-        training = 2 * waveform.fft_size + waveform.header_symbols * waveform.symbol_samples
-        if found.long_start + training > available:
-            self._reject(start, found.cfo, Reason.CUT)
-            return False
         return True
 
-    def _headers(self, heard: list[Heard]) -> list[Header | ForeignHeader | None]:
+    def _receive(self, block: Block, heard: Heard) -> list[ReceivedImage]:
+        """Demodulate the packets whose headers are right and return the images that they complete."""
+        starts = (self._starts_of(heard.found) + block.offset).tolist()
+        headers = zip(self._headers(heard), starts, heard.found.long_start.tolist(), strict=True)
+        outcomes = [self._judge(contents, start, long_start, block) for contents, start, long_start in headers]
+        expected = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, _Expected)}
+        packets = self._demodulate(block, heard, expected)
+        images: list[ReceivedImage] = []
+        for index, (outcome, start, cfo) in enumerate(zip(outcomes, starts, heard.found.cfo.tolist(), strict=True)):
+            if isinstance(outcome, Reason):
+                self._reject(start, cfo, outcome)
+            elif outcome is not None:
+                packet, result, place = packets[index]
+                self.packets_cut += bool(packet.missing_symbols)
+                if self._observer is not None:
+                    state, spectrum = take(result.state, place), result.spectrum[place]
+                    self._observer(Candidate(start, packet.cfo_hz, packet=packet, state=state, spectrum=spectrum))
+                images += self._assembler.add(packet, outcome.plan)
+        return images
+
+    def _headers(self, heard: Heard) -> list[Header | ForeignHeader | None]:
         """Contents of the headers; those that fail are tried again with a better channel estimate."""
-        waveform = self.waveform
-        headers: list[Header | ForeignHeader | None] = [None] * len(heard)
+        headers: list[Header | ForeignHeader | None] = [None] * len(heard.spectrum)
         for sparse in (False, True):
-            left = [index for index, contents in enumerate(headers) if contents is None]
-            if left:
-                llr = [header_llr(heard[i].spectrum, heard[i].training, waveform, sparse=sparse) for i in left]
-                for index, contents in zip(left, header.demodulate(np.stack(llr), waveform), strict=True):
+            left = np.array([index for index, contents in enumerate(headers) if contents is None], np.int64)
+            if left.size:
+                llr = header_llr(heard.spectrum[left], take(heard.training, left), self.waveform, sparse=sparse)
+                for index, contents in zip(left.tolist(), header.demodulate(llr, self.waveform), strict=True):
                     headers[index] = contents
         return headers
 
-    def _receive(
-        self, view: Complex64[np.ndarray, "n"], heard: Heard, contents: Header | ForeignHeader | None, offset: int
-    ) -> list[ReceivedImage]:
-        """Demodulate the packet behind a header and return the images that it completes."""
-        waveform, found = self.waveform, heard.found
-        start = self._start(found) + offset
-        under = [known for known, first, end in self._packets if first < start < end]
+    def _judge(
+        self, contents: Header | ForeignHeader | None, start: int, long_start: int, block: Block
+    ) -> _Expected | Reason | None:
+        """What there is to demodulate behind a header, or why there is nothing; None for a late echo."""
         if isinstance(contents, ForeignHeader):
-            self.packets_foreign += 1
-            self._report(start, found.cfo, Reason.FOREIGN)
-            return []
+            return Reason.FOREIGN
+        under = [known for known, first, end in self._packets if first < start < end]
         if contents is None:
-            self._reject(start, found.cfo, Reason.OVERLAP if under else Reason.HEADER)
-            return []
-        if contents in under:  # a late echo
-            return []
-        plan = plan_of(contents, waveform)
+            return Reason.OVERLAP if under else Reason.HEADER
+        if contents in under:
+            return None
+        plan = plan_of(contents, self.waveform)
         if plan is None:
-            self._reject(start, found.cfo, Reason.CONTRADICTION)
-            return []
-        first = 2 + waveform.header_symbols
-        missing = self._missing_rows(view.size, found, first + plan.payload_symbols)
+            return Reason.CONTRADICTION
+        first = 2 + self.waveform.header_symbols
+        missing = self._missing_rows(block, long_start, first + plan.payload_symbols)
         if missing[first:].all():
-            self._reject(start, found.cfo, Reason.CUT)
-            return []
-        if missing[-1]:
-            view = np.pad(view, (0, waveform.packet_samples(plan.payload_symbols)))
-        result = demodulate(view, heard, header.modulate(contents, waveform), missing, waveform)
-        packet = _packet(result, contents, plan, start, waveform)
-        self.packets_cut += bool(packet.missing_symbols)
-        self._packets.append((contents, start, packet.end_sample))
-        if self._observer is not None:
-            told = Candidate(start, packet.cfo_hz, packet=packet, state=result.state, spectrum=result.spectrum)
-            self._observer(told)
-        return self._assembler.add(packet, plan)
+            return Reason.CUT
+        self._packets.append((contents, start, start + self.waveform.packet_samples(plan.payload_symbols)))
+        return _Expected(contents, plan, start, missing)
 
-    def _start(self, found: sync.Found) -> int:
-        """Estimated first sample of a packet."""
-        return found.long_start + sync.EARLY_SAMPLES - (self.waveform.preamble_samples - 2 * self.waveform.fft_size)
-
-    def _missing_rows(self, available: int, found: sync.Found, rows: int) -> Bool[np.ndarray, "rows"]:
+    def _missing_rows(self, block: Block, long_start: int, rows: int) -> Bool[np.ndarray, "rows"]:
         """Which symbols from the first long one on have samples that are missing, or end beyond the stream."""
         size = self.waveform.fft_size
-        first = found.long_start + windows(self.waveform, rows)
-        missing = first + size > available
-        if self._missing[first[0] : first[-1] + size].any():
-            missing |= [bool(self._missing[begin : begin + size].any()) for begin in first]
+        first = long_start + windows(self.waveform, rows)
+        missing = first + size > block.samples.size
+        if block.missing[first[0] : first[-1] + size].any():
+            missing |= [bool(block.missing[begin : begin + size].any()) for begin in first]
         return np.asarray(missing)
 
-    def _reject(self, start: int, cfo: float | None, reason: Reason) -> None:
-        self.packets_rejected += 1
-        self._report(start, cfo, reason)
+    def _demodulate(
+        self, block: Block, heard: Heard, expected: dict[int, _Expected]
+    ) -> dict[int, tuple[Packet, Demodulated, int]]:
+        """By their place in what was heard: packets, what they were demodulated to, and where they are in that."""
+        samples = block.samples
+        if any(one.missing[-1] for one in expected.values()):  # the stream ends within them
+            samples = np.pad(samples, (0, self.waveform.packet_samples(self.waveform.payload_symbols)))
+        packets = {}
+        for length in sorted({len(one.missing) for one in expected.values()}):
+            alike = {index: one for index, one in expected.items() if len(one.missing) == length}
+            points = np.stack([header.modulate(one.header, self.waveform) for one in alike.values()])
+            missing = np.stack([one.missing for one in alike.values()])
+            result = demodulate(samples, take(heard, np.array(list(alike))), points, missing, self.waveform)
+            for place, (index, packet) in enumerate(
+                zip(alike, _packets(result, alike.values(), self.waveform), strict=True)
+            ):
+                packets[index] = packet, result, place
+        return packets
 
-    def _report(self, start: int, cfo: float | None, reason: Reason) -> None:
-        """Tell the observer of a candidate that is no packet."""
-        if self._observer is not None:
-            cfo_hz = None if cfo is None else cfo * self.waveform.sample_rate_hz
-            self._observer(Candidate(start, cfo_hz, reason))
+    def _reject(self, start: int, cfo: float, reason: Reason) -> None:
+        if reason is Reason.FOREIGN:
+            self.packets_foreign += 1
+        else:
+            self.packets_rejected += 1
+        self._tell(Candidate(start, cfo * self.waveform.sample_rate_hz, reason))
 
     def _report_unconfirmed(
-        self, candidates: Int64[np.ndarray, "candidates"], located: list[sync.Found], offset: int
+        self, candidates: Int64[np.ndarray, "candidates"], starts: Int64[np.ndarray, "found"]
     ) -> None:
-        starts = np.array([self._start(found) for found in located], np.int64)
+        """Tell the observer of candidates that are far from any confirmed preamble."""
         nearest = np.abs(candidates[:, None] - starts).min(axis=1, initial=self.waveform.preamble_samples)
-        lost = (nearest > sync.reach(self.waveform)[0]) & (candidates >= self._history)  # those before were told of
-        for candidate in candidates[lost].tolist():
-            self._report(candidate + offset, None, Reason.UNCONFIRMED)
+        for candidate in candidates[nearest > sync.reach(self.waveform)[0]].tolist():
+            self._tell(Candidate(candidate, None, Reason.UNCONFIRMED))
+
+    def _tell(self, candidate: Candidate) -> None:
+        if self._observer is not None:
+            self._observer(candidate)
 
 
-def _packet(result: Demodulated, contents: Header, plan: FramePlan, start: int, waveform: Waveform) -> Packet:
-    state = result.state
-    return Packet(
-        header=contents,
-        start_sample=start,
-        end_sample=start + waveform.packet_samples(plan.payload_symbols),
-        symbols=result.symbols,
-        noise_var=result.noise_var,
-        signal=state.snr * state.noise,
-        noise=state.noise,
-        cfo_hz=result.cfo * waveform.sample_rate_hz,
-        sfo_ppm=-1e6 * state.drift,
-        missing_symbols=result.missing_symbols,
-    )
+def _packets(result: Demodulated, expected: Iterable[_Expected], waveform: Waveform) -> list[Packet]:
+    state, noise = result.state, result.state.noise
+    numbers = (state.snr * noise, noise, result.cfo * waveform.sample_rate_hz, -1e6 * state.drift)
+    rows = zip(expected, result.symbols, result.noise_var, result.missing_symbols.tolist(), *numbers, strict=True)
+    return [
+        Packet(
+            header=one.header,
+            start_sample=one.start,
+            end_sample=one.start + waveform.packet_samples(one.plan.payload_symbols),
+            symbols=symbols,
+            noise_var=noise_var,
+            signal=float(signal),
+            noise=float(noise),
+            cfo_hz=float(cfo_hz),
+            sfo_ppm=float(sfo_ppm),
+            missing_symbols=missing,
+        )
+        for one, symbols, noise_var, missing, signal, noise, cfo_hz, sfo_ppm in rows
+    ]
 
 
 def plan_of(contents: Header | None, waveform: Waveform) -> FramePlan | None:

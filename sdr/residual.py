@@ -23,16 +23,18 @@ _TINY = 1e-30
 
 
 def profile(
-    energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"], *, draft: bool = False
-) -> Float64[np.ndarray, "n"] | None:
-    """Variance of each of n neighbours, or None where one for all explains the data.
+    energy: Float64[np.ndarray, "packets n"], freedom: Float64[np.ndarray, "packets n"], *, draft: bool = False
+) -> Float64[np.ndarray, "packets n"]:
+    """Variance of each of n neighbours in many packets; one for all of a packet where that explains the data.
 
     `energy` is the sum of squared residuals of each, `freedom` its complex degrees of freedom (at least 0). A draft is
     cheap, and good enough for weights.
     """
-    if not energy.any() or _scan(energy, freedom) < _REFUTED:
-        return None
-    return _neighbours(energy, freedom) if draft else _smooth(energy, freedom)
+    mean = energy.sum(axis=1) / np.maximum(freedom.sum(axis=1), _TINY)
+    variance = np.repeat(mean[:, None], energy.shape[1], axis=1)
+    for packet in np.flatnonzero(_scan(energy, freedom) >= _REFUTED):
+        variance[packet] = (_neighbours if draft else _smooth)(energy[packet], freedom[packet])
+    return variance
 
 
 def _neighbours(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
@@ -41,15 +43,17 @@ def _neighbours(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "
     return np.asarray(np.convolve(energy, kernel, "same") / np.maximum(np.convolve(freedom, kernel, "same"), _TINY))
 
 
-def _scan(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"]) -> float:
+def _scan(
+    energy: Float64[np.ndarray, "packets n"], freedom: Float64[np.ndarray, "packets n"]
+) -> Float64[np.ndarray, "packets"]:
     """Largest log-likelihood ratio of "this group has a variance of its own" over groups of neighbours."""
-    first, last = _groups(energy.size)
-    energies, counts = np.zeros(energy.size + 1), np.zeros(energy.size + 1)
-    np.cumsum(energy, out=energies[1:])
-    np.cumsum(freedom, out=counts[1:])
-    count = counts[last] - counts[first] + _TINY
-    ratio = (energies[last] - energies[first]) * (counts[-1] / (energies[-1] + _TINY)) / count + _TINY
-    return float(np.max(count * (ratio - 1 - np.log(ratio))))
+    first, last = _groups(energy.shape[1])
+    energies, counts = (np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0))) for values in (energy, freedom))
+    count = counts[:, last] - counts[:, first] + _TINY
+    whole = counts[:, -1:] / (energies[:, -1:] + _TINY)
+    ratio = (energies[:, last] - energies[:, first]) * whole / count + _TINY
+    likelihood = np.max(count * (ratio - 1 - np.log(ratio)), axis=1)
+    return np.asarray(np.where(energies[:, -1] > 0, likelihood, 0.0))
 
 
 @lru_cache(maxsize=64)
@@ -65,7 +69,8 @@ def _smooth(energy: Float64[np.ndarray, "n"], freedom: Float64[np.ndarray, "n"])
     transition = _transition()
     near = _neighbours(energy, freedom)
     lowest = _BELOW * max(float(near[near > 0].min()), _TINY * float(near.max()))
-    usual = max(float(np.median(energy / np.maximum(freedom, 1.0))), lowest)
+    held = freedom > 0
+    usual = max(float(np.median(energy[held] / np.maximum(freedom[held], 1.0))), lowest)
     # What is usual lies on the grid: for white noise beside a jammer it is exact.
     levels = usual * _LEVELS[1] ** np.floor(np.log(lowest / usual) / np.log(_LEVELS[1])) * _LEVELS
     log_likelihood = -freedom[:, None] * np.log(levels) - energy[:, None] / levels

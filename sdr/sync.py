@@ -7,11 +7,13 @@ symbols confirm what is left and give its timing and fine CFO (Moose, IEEE Trans
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy.fft
 import scipy.ndimage
 from jaxtyping import Bool, Complex64, Float32, Float64, Int64
+from numpy.lib.stride_tricks import sliding_window_view
 
 from sdr import ofdm
 from sdr.waveform import Waveform
@@ -26,17 +28,18 @@ _CONFIRMATION_EXPONENT = 20.0
 _PERIODICITY_PARTS = 16
 _SEARCH_SHARE = 0.6
 """Half-width of the timing search around the detector's estimate, in lengths of the short sequence."""
+_STRIDE = 32
 EARLY_SAMPLES = 6
 """FFT windows start this much before the first path, so that the skirts of a fractional delay stay within."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
-    """A confirmed preamble."""
+    """Confirmed preambles."""
 
-    long_start: int
+    long_start: Int64[np.ndarray, "packets"]
     """First sample of the FFT window of the first long training symbol."""
-    cfo: float
+    cfo: Float64[np.ndarray, "packets"]
     """Carrier frequency offset in cycles per sample."""
 
 
@@ -88,21 +91,19 @@ def reach(waveform: Waveform) -> tuple[int, int]:
 
 def locate(
     samples: Complex64[np.ndarray, "n"], candidates: Int64[np.ndarray, "candidates"], waveform: Waveform
-) -> list[Found]:
+) -> Found:
     """Confirm candidates, in the order of their starts; each must have `reach` samples around it."""
-    if not candidates.size:
-        return []
-    before, after = reach(waveform)
     _, cfo = _periodogram(samples, candidates, waveform)
-    pieces = samples[candidates[:, None] + np.arange(-before, after)]
-    pieces = pieces * np.exp(-2j * np.pi * cfo[:, None] * np.arange(pieces.shape[1])).astype(np.complex64)
-    correlation = _long_correlation(pieces, waveform)
-    found = []
-    for index, candidate in enumerate(candidates):
-        fine = _timing(pieces[index], correlation[index], waveform)
-        if fine is not None:
-            found.append(Found(int(candidate) - before + fine[0], float(cfo[index] + fine[1])))
-    return sorted(found, key=lambda one: one.long_start)
+    first = candidates + waveform.short_samples + 2 * waveform.cyclic_prefix - _search_samples(waveform)
+    length = 2 * (_search_samples(waveform) + waveform.fft_size)
+    pieces = sliding_window_view(samples, length)[first]
+    # exp(jω(a + b)) = exp(jωa) exp(jωb): an outer product instead of an exponential per sample
+    coarse, fine = (ofdm.phasors(cfo, times) for times in (np.arange(0, length, _STRIDE), np.arange(_STRIDE)))
+    pieces *= (coarse[:, :, None] * fine[:, None]).reshape(len(pieces), coarse.shape[1] * _STRIDE)[:, :length]
+    confirmed, start, fine_cfo = _timing(pieces, waveform)
+    long_start, cfo = first[confirmed] + start, cfo[confirmed] + fine_cfo
+    order = np.argsort(long_start, kind="stable")
+    return Found(long_start[order], cfo[order])
 
 
 def _search_samples(waveform: Waveform) -> int:
@@ -145,38 +146,33 @@ def _periodogram(
     return periodic, np.asarray((cfo + 0.5) % 1 - 0.5) / period
 
 
-def _long_correlation(
-    pieces: Complex64[np.ndarray, "candidates n"], waveform: Waveform
-) -> Complex64[np.ndarray, "candidates n"]:
-    """Correlation with one long training symbol at every lag."""
-    length = scipy.fft.next_fast_len(pieces.shape[1] + waveform.fft_size)
-    reference = scipy.fft.fft(ofdm.grid(waveform).long_time, length).conj()
-    lags = scipy.fft.ifft(scipy.fft.fft(pieces, length, axis=1) * reference, axis=1)
-    return np.asarray(lags[:, : pieces.shape[1]], np.complex64)
+@lru_cache(maxsize=16)
+def _long_reference(waveform: Waveform, length: int) -> Complex64[np.ndarray, "length"]:
+    """Spectrum of one long training symbol, conjugate."""
+    return np.asarray(scipy.fft.fft(ofdm.grid(waveform).long_time, length).conj(), np.complex64)
 
 
 def _timing(
-    piece: Complex64[np.ndarray, "n"], correlation: Complex64[np.ndarray, "n"], waveform: Waveform
-) -> tuple[int, float] | None:
-    """Window start of the first long symbol and remaining CFO, or None if there is no long symbol."""
-    size, prefix = waveform.fft_size, waveform.cyclic_prefix
-    search = _search_samples(waveform)
-    nominal = search + waveform.short_samples + 2 * prefix
-    height = np.abs(correlation)
-    lags = np.arange(nominal - search + prefix, nominal + search - prefix)
-    both = 2 * height[lags] * height[lags + size]  # a sum would take one chance match for two
-    energy = np.concatenate([[0.0], np.cumsum(np.abs(piece) ** 2, dtype=np.float64)])
-    inside = energy[lags + 2 * size] - energy[lags]
-    reference_energy = waveform.amplitude**2 * waveform.used_subcarriers
-    best = int(np.argmax(both))
-    if not both[best] > _CONFIRMATION_EXPONENT / (2 * size) * inside[best] * reference_energy:
-        return None
-    peak = int(lags[best])
-    taps = np.arange(peak - prefix, peak + prefix)
-    turn = float(np.angle(np.vdot(correlation[taps], correlation[taps + size])))
-    response = np.abs(correlation[taps] + np.exp(-1j * turn) * correlation[taps + size]) ** 2
+    pieces: Complex64[np.ndarray, "candidates n"], waveform: Waveform
+) -> tuple[Int64[np.ndarray, "found"], Int64[np.ndarray, "found"], Float64[np.ndarray, "found"]]:
+    """Which pieces hold long symbols, window start of the first one in each, and remaining CFO."""
+    size, prefix, (count, length) = waveform.fft_size, waveform.cyclic_prefix, pieces.shape
+    padded = scipy.fft.next_fast_len(length)  # lags whose sums would run over the end are not looked at
+    reference = _long_reference(waveform, padded)
+    correlation = scipy.fft.ifft(scipy.fft.fft(pieces, padded, axis=1) * reference, axis=1)
+    height = np.abs(correlation[:, prefix : length - size - prefix])
+    both = height[:, :-size] * height[:, size:]  # a sum would take one chance match for two
+    best, rows = np.argmax(both, axis=1), np.arange(count)
+    peak = prefix + best
+    energy = pieces[rows[:, None], peak[:, None] + np.arange(2 * size)].view(np.float32)
+    share = _CONFIRMATION_EXPONENT / (2 * size) * waveform.amplitude**2 * waveform.used_subcarriers
+    found = np.flatnonzero(2 * both[rows, best] > share * np.einsum("ij,ij->i", energy, energy))
+    taps = peak[found, None] + np.arange(-prefix, prefix)
+    first, second = correlation[found[:, None], taps], correlation[found[:, None], taps + size]
+    turn = np.angle(np.sum(first.conj() * second, axis=1)).astype(np.float64)
+    response = np.abs(first + np.exp(-1j * turn)[:, None] * second) ** 2
     # First path: well above both the skirts of the strongest one and the noise (12 dB over its mean).
-    threshold = max(0.08 * response[prefix], 23.0 * float(np.median(response)))
-    early = response[EARLY_SAMPLES:prefix] > threshold
-    first = EARLY_SAMPLES + int(np.argmax(early)) if early.any() else prefix
-    return int(taps[first]) - EARLY_SAMPLES, turn / (2 * np.pi * size)
+    threshold = np.maximum(0.08 * response[:, prefix], 23.0 * np.median(response, axis=1))
+    early = response[:, EARLY_SAMPLES:prefix] > threshold[:, None]
+    lead = np.where(early.any(axis=1), prefix - EARLY_SAMPLES - np.argmax(early, axis=1), 0)
+    return found, peak[found] - lead - EARLY_SAMPLES, turn / (2 * np.pi * size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy.fft
 from jaxtyping import Complex64, Complex128, Float64, Int64
 
 from sdr import ofdm, residual
@@ -31,26 +32,28 @@ SLOPE_LIMIT = 0.6
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """Channel state from the long training symbols, relative to the nominal transmit amplitude."""
+    """Channel state of packets from their long training symbols, relative to the nominal transmit amplitude."""
 
-    response: Complex128[np.ndarray, "used"]
-    noise_var: Float64[np.ndarray, "used"]
+    response: Complex128[np.ndarray, "packets used"]
+    noise_var: Float64[np.ndarray, "packets used"]
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Least squares onto the delay basis."""
+    """Least squares onto the delay basis: one for all packets, or one for each."""
 
-    basis: Complex128[np.ndarray, "used rank"]
-    pseudo_inverse: Complex128[np.ndarray, "rank used"]
-    variance: Float64[np.ndarray, "used"]
+    basis: Complex128[np.ndarray, "rank used"]
+    weights: Complex128[np.ndarray, "*packets used rank"]
+    variance: Float64[np.ndarray, "*packets used"]
     """Of the error of the fitted response."""
-    taken: Float64[np.ndarray, "used"]
+    taken: Float64[np.ndarray, "*packets used"]
     """Degrees of freedom that the fit takes from each carrier."""
 
-    def __call__(self, mean: Complex128[np.ndarray, "used"]) -> Complex128[np.ndarray, "used"]:
+    def __call__(self, mean: Complex128[np.ndarray, "packets used"]) -> Complex128[np.ndarray, "packets used"]:
         """Response fitted to one mean per carrier."""
-        return np.asarray(self.basis @ (self.pseudo_inverse @ mean))
+        if self.weights.ndim == 2:
+            return np.asarray(mean @ self.weights @ self.basis)
+        return np.asarray((mean[:, None] @ self.weights)[:, 0] @ self.basis)
 
 
 @lru_cache(maxsize=16)
@@ -63,18 +66,19 @@ def delay_basis(waveform: Waveform) -> Complex128[np.ndarray, "used rank"]:
     return selected
 
 
-def misfit(response: Complex128[np.ndarray, "used"]) -> float:
+def misfit(response: Complex128[np.ndarray, "packets used"]) -> Float64[np.ndarray, "packets 1"]:
     """Variance that the weights of a fit to this response must reckon with beside the noise."""
-    return _MISFIT * float(np.mean(np.abs(response) ** 2))
+    return _MISFIT * _power(response)
 
 
-def weighted_fit(waveform: Waveform, precision: Float64[np.ndarray, "used"]) -> Fit:
+def weighted_fit(waveform: Waveform, precision: Float64[np.ndarray, "*packets used"]) -> Fit:
     """Least squares where the mean on each carrier has that precision, the inverse of its variance."""
     basis = delay_basis(waveform)
-    weighted = basis.conj().T * precision
-    inverse = np.linalg.inv(weighted @ basis)
-    variance = np.einsum("ur,ru->u", basis @ inverse, basis.conj().T).real
-    return Fit(basis, inverse @ weighted, variance, variance * precision)
+    weighted = basis.conj() * precision[..., None]
+    inverse = np.linalg.inv(basis.T @ weighted)
+    weights = weighted @ inverse
+    taken = np.sum(weights * basis, axis=-1).real
+    return Fit(basis.T, weights, taken / precision, taken)
 
 
 @lru_cache(maxsize=16)
@@ -82,52 +86,66 @@ def _even_fit(waveform: Waveform) -> Fit:
     return weighted_fit(waveform, np.full(waveform.used_subcarriers, 2.0))
 
 
-def noise_floor(response: Complex128[np.ndarray, "used"]) -> float:
+def noise_floor(response: Complex128[np.ndarray, "packets used"]) -> Float64[np.ndarray, "packets 1"]:
     """The least noise variance that float32 samples can have."""
-    return _NOISE_FLOOR * float(np.mean(np.abs(response) ** 2)) + float(np.finfo(np.float32).tiny)
+    return np.asarray(_NOISE_FLOOR * _power(response) + np.finfo(np.float32).tiny)
 
 
-def train(received: Complex64[np.ndarray, "symbols used"], waveform: Waveform) -> Training:
-    """Channel and noise from the long training symbols, the first two rows of `received`.
+def _power(response: Complex128[np.ndarray, "packets used"]) -> Float64[np.ndarray, "packets 1"]:
+    return np.asarray(np.mean(response.real**2 + response.imag**2, axis=1, keepdims=True))
+
+
+def train(received: Complex64[np.ndarray, "packets symbols used"], waveform: Waveform) -> Training:
+    """Channel and noise from the long training symbols, the first two of `received`.
 
     A jammer is kept from spreading over the response: its carriers lose their weight, in a few rounds.
     """
-    looks = received[:2] / ofdm.grid(waveform).long_values
-    mean = looks.mean(axis=0).astype(np.complex128)
-    difference = np.abs(looks[0] - looks[1]) ** 2 / 2
+    looks, mean = _looks(received, waveform)
+    difference = np.abs(looks[:, 0] - looks[:, 1]).astype(np.float64) ** 2 / 2
     fit = _even_fit(waveform)
     response = fit(mean)
+    noise_var = np.empty(response.shape)
+    left = np.arange(len(received))  # whose noise is not white
     for _ in range(_ITERATIONS):
-        energy, freedom = difference + 2 * np.abs(mean - response) ** 2, 2 - fit.taken
-        coloured = residual.profile(energy, freedom, draft=True)
-        if coloured is None:
-            return Training(response, np.full(energy.size, max(energy.sum() / freedom.sum(), noise_floor(response))))
-        noise_var = np.maximum(coloured, noise_floor(response))
-        fit = weighted_fit(waveform, 2 / (noise_var + misfit(response)))
-        response = fit(mean)
+        energy = difference[left] + 2 * np.abs(mean[left] - response[left]) ** 2
+        profile = residual.profile(energy, np.broadcast_to(2 - fit.taken, energy.shape), draft=True)
+        noise_var[left] = np.maximum(profile, noise_floor(response[left]))
+        left = left[np.ptp(profile, axis=1) > 0]
+        if not left.size:
+            break
+        fit = weighted_fit(waveform, 2 / (noise_var[left] + misfit(response[left])))
+        response[left] = fit(mean[left])
     return Training(response, noise_var)
 
 
-def late(received: Complex64[np.ndarray, "symbols used"], training: Training, waveform: Waveform) -> int:
+def _looks(
+    received: Complex64[np.ndarray, "packets symbols used"], waveform: Waveform
+) -> tuple[Complex64[np.ndarray, "packets 2 used"], Complex128[np.ndarray, "packets used"]]:
+    """The channel as each long symbol shows it, and the mean of both."""
+    looks = received[:, :2] * ofdm.grid(waveform).long_values.conj()
+    return looks, looks.mean(axis=1, dtype=np.complex128)
+
+
+def late(
+    received: Complex64[np.ndarray, "packets symbols used"], training: Training, waveform: Waveform
+) -> Int64[np.ndarray, "packets"]:
     """By how many samples the FFT windows begin too late for a weak path before the strongest ones; 0 if there is none.
 
     A path before the windows neither fits the delay basis nor is free of interference between symbols. It is looked
     for in the impulse response under a Hann window, whose sidelobes lie 31 dB and more below the strongest path.
     """
-    prefix, size = waveform.cyclic_prefix, waveform.fft_size
+    prefix = waveform.cyclic_prefix
     carriers, window = _hann(waveform)
-    mean = (received[:2] / ofdm.grid(waveform).long_values).mean(axis=0)
-    bins = np.zeros(size, np.complex128)
-    bins[carriers] = mean * window
-    bins[0] = (bins[1] + bins[-1]) / 2  # the null at DC would raise sidelobes
-    power = np.abs(np.fft.ifft(bins, norm="forward")) ** 2
-    noise = float(np.sum(window**2 * training.noise_var)) / 2
-    power[power < max(_PATH_NOISE * noise, _PATH_SIDELOBE * float(power.max()))] = 0
+    bins = np.zeros((len(received), waveform.fft_size), np.complex128)
+    bins[:, carriers] = _looks(received, waveform)[1] * window
+    bins[:, 0] = (bins[:, 1] + bins[:, -1]) / 2  # the null at DC would raise sidelobes
+    power = np.abs(scipy.fft.ifft(bins, axis=1, norm="forward")) ** 2
+    noise = training.noise_var @ window**2 / 2
+    power[power < np.maximum(_PATH_NOISE * noise, _PATH_SIDELOBE * power.max(axis=1))[:, None]] = 0
     # Energy that windows which begin 1, 2… samples earlier gain at their start, and lose at the end of the prefix.
     steps = np.arange(1, prefix // 2 + 1)
-    balance = np.cumsum(power[-steps]) - np.cumsum(power[prefix - steps])
-    best = int(np.argmax(balance))
-    return int(steps[best]) + _PATH_LEAD if balance[best] > 0 else 0
+    balance = np.cumsum(power[:, -steps], axis=1) - np.cumsum(power[:, prefix - steps], axis=1)
+    return np.asarray(np.where(balance.max(axis=1) > 0, steps[balance.argmax(axis=1)] + _PATH_LEAD, 0))
 
 
 @lru_cache(maxsize=16)
@@ -139,25 +157,29 @@ def _hann(waveform: Waveform) -> tuple[Int64[np.ndarray, "used"], Float64[np.nda
 
 
 def header_llr(
-    received: Complex64[np.ndarray, "symbols used"], training: Training, waveform: Waveform, *, sparse: bool = False
-) -> Float64[np.ndarray, "header data"]:
-    """LLRs of the header's BPSK points from the long symbols and the header's own pilots.
+    received: Complex64[np.ndarray, "packets symbols used"],
+    training: Training,
+    waveform: Waveform,
+    *,
+    sparse: bool = False,
+) -> Float64[np.ndarray, "packets header data"]:
+    """LLRs of the headers' BPSK points from the long symbols and the header's own pilots.
 
     `sparse` takes more time over the channel and assumes that few paths make it: worth 0.8 dB below 0 dB.
     """
     layout, response = ofdm.grid(waveform), training.response
     if sparse:
-        mean = (received[:2] / layout.long_values).mean(axis=0).astype(np.complex128)
-        response = sparse_response(mean, training.noise_var / 2, waveform)
+        looks = zip(_looks(received, waveform)[1], training.noise_var / 2, strict=True)
+        response = np.stack([sparse_response(mean, noise, waveform) for mean, noise in looks])
     count = waveform.header_symbols
-    rows = received[2 : 2 + count]
-    matched = response.conj() / training.noise_var
-    pilots = np.sum(rows[:, layout.pilot] * (matched[layout.pilot] * layout.pilot_values[:count]), axis=1)
+    rows = received[:, 2 : 2 + count]
+    matched = (response.conj() / training.noise_var)[:, None]
+    pilots = np.sum(rows[..., layout.pilot] * (matched[..., layout.pilot] * layout.pilot_values[:count]), axis=2)
     # Phase is a line through 0 at the long symbols: a search in one dimension stays safe far below 0 dB.
     turns = _header_turns(waveform)
-    turn = turns[np.argmax((turns @ pilots).real)][:, None]
-    points = rows[:, layout.data] * turn * matched[layout.data] * layout.header_scramble.conj()
-    llr: Float64[np.ndarray, "header data"] = 4 * points.real
+    turn = turns[np.argmax((pilots @ turns.T).real, axis=1)][..., None]
+    points = rows[..., layout.data] * turn * matched[..., layout.data] * layout.header_scramble.conj()
+    llr: Float64[np.ndarray, "packets header data"] = 4 * points.real
     return llr
 
 

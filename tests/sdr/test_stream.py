@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdr import ofdm
+from sdr.blocks import BLOCK_SAMPLES
 from sdr.candidate import Candidate, Reason
 from sdr.errors import SdrError
 from sdr.framing import plan_frame
@@ -23,9 +24,9 @@ def assert_same(first: list[ReceivedImage], second: list[ReceivedImage]) -> None
 
 
 def two_images() -> np.ndarray:
-    first = passage(0, count=6000, image_id=1, cfo_hz=30e3)
-    second = passage(1, count=9000, image_id=2, cfo_hz=-12e3, snr_db=6.0)
-    # 70,000 samples: packets on both sides of, and across, the edge of an internal block
+    first = passage(0, count=19_000, image_id=1, cfo_hz=30e3)
+    second = passage(1, count=19_000, image_id=2, cfo_hz=-12e3, snr_db=6.0)
+    # 150,000 samples: packets on both sides of, and across, the edge of an internal block
     return np.concatenate([first.samples, second.samples, first.samples])
 
 
@@ -61,7 +62,7 @@ def test_a_receiver_is_as_new_after_flush() -> None:
         assert [image.side for image in images] == [image.side for image in EXPECTED]
 
 
-@pytest.mark.parametrize("lead", range(65_300, 65_600, 37))
+@pytest.mark.parametrize("lead", range(BLOCK_SAMPLES - 236, BLOCK_SAMPLES + 64, 37))
 def test_no_packet_is_lost_on_the_edge_of_a_block(lead: int) -> None:
     sent = passage(3, count=2500, delay_samples=float(lead))
     (image,) = receive(sent.samples)
@@ -120,7 +121,7 @@ def test_unfinished_images_do_not_pile_up() -> None:
         sent = transmit(gaussian(6000, rng), b"", DEFAULT, session=1, image_id=image_id, repetition=2)
         first_packets.append(sent.samples[: sent.packets[0].samples])
     receiver = Receiver(DEFAULT, timeout_s=100.0)
-    early = receiver.push(np.concatenate([*first_packets, np.zeros(100_000, np.complex64)]))
+    early = receiver.push(np.concatenate([*first_packets, np.zeros(2 * BLOCK_SAMPLES, np.complex64)]))
     assert [image.image_id for image in early] == list(range(12))  # the oldest make room
     assert len(receiver.flush()) == 8
 

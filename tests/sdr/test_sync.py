@@ -100,7 +100,7 @@ def test_noise_seldom_makes_candidates() -> None:
     assert candidates.size < 5  # each costs a correlation
     before, after = sync.reach(DEFAULT)
     inside = candidates[(candidates >= before) & (candidates + after <= noise.size)]
-    assert not sync.locate(noise, inside, DEFAULT)
+    assert not sync.locate(noise, inside, DEFAULT).long_start.size
 
 
 def test_a_periodic_signal_does_not_flood_the_receiver() -> None:
