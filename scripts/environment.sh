@@ -13,3 +13,7 @@ else
     bin=$PWD/.venv/bin
 fi
 python=$bin/python
+# SoapySDR finds the virtual radio beside what is installed.
+if [ -d "$PWD/build/soapy" ]; then
+    export SOAPY_SDR_PLUGIN_PATH="$PWD/build/soapy${SOAPY_SDR_PLUGIN_PATH:+:$SOAPY_SDR_PLUGIN_PATH}"
+fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, so that the commands of the Makefile run: GNU Radio and SoapySDR from apt,
-# the rest from PyPI into .venv. In an activated conda environment nothing but the project itself.
+# the rest from PyPI into .venv, and builds the virtual radio. In an activated conda environment nothing but the
+# project itself and the virtual radio.
 # A stamp, written last, makes the next run a matter of milliseconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,15 +15,17 @@ die() {
 
 system_python=/usr/bin/python3
 inputs=(pyproject.toml constraints.txt environment.yml scripts/environment.sh scripts/setup.sh scripts/pins.py)
+driver_inputs=(sdr/devices/virtual/{CMakeLists.txt,*.cpp,*.hpp,profiles/*.yaml})
+driver=build/soapy/liblriscVirtual.so
 radio_importable='import importlib.util as u, sys; sys.exit(not (u.find_spec("gnuradio") and u.find_spec("SoapySDR")))'
 
 # All that decides what is installed, the place included: a virtual environment cannot be moved.
 fingerprint() {
-    { cat "${inputs[@]}" && printf '%s\n' "$PWD" "$python" && "$python" -V; } 2>&1 | sha256sum
+    { cat "${inputs[@]}" "${driver_inputs[@]}" && printf '%s\n' "$PWD" "$python" && "$python" -V; } 2>&1 | sha256sum
 }
 
 finished() {
-    [ -x "$python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ] &&
+    [ -x "$python" ] && [ -f "$driver" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ] &&
         "$python" -c "$radio_importable" 2>/dev/null
 }
 
@@ -54,7 +57,7 @@ setup_conda() {
 # ---------------------------------------------------------------- apt and .venv
 apt_packages() {
     # By what works and not by what dpkg lists: a GNU Radio built from source is as good.
-    local can="$system_python -c"
+    local can="$system_python -c" library
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     $can 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
     $can 'import gnuradio.gr' 2>/dev/null && command -v grcc >/dev/null || {
@@ -62,6 +65,13 @@ apt_packages() {
         # It asks for a terminal emulator, and would bring a desktop's.
         command -v x-terminal-emulator >/dev/null || echo xterm
     }
+    command -v c++ >/dev/null || echo g++
+    command -v cmake >/dev/null || echo cmake
+    command -v make >/dev/null || echo make
+    command -v pkg-config >/dev/null || echo pkg-config
+    for library in SoapySDR:libsoapysdr-dev libzmq:libzmq3-dev cppzmq:cppzmq-dev yaml-cpp:libyaml-cpp-dev; do
+        pkg-config --exists "${library%%:*}" 2>/dev/null || echo "${library##*:}"
+    done
     $can 'import SoapySDR' 2>/dev/null || echo python3-soapysdr
     command -v SoapySDRUtil >/dev/null || echo soapysdr-tools
 }
@@ -119,6 +129,17 @@ setup_venv() {
         die "GNU Radio, SoapySDR and torch do not import together, see above; to start afresh: make clean setup"
 }
 
+# ---------------------------------------------------------------- the virtual radio
+build_driver() {
+    local log=build/virtual.log options=(-DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$PWD/${driver%/*}")
+    [ "${CI:-}" != true ] || options+=(-DSTRICT=ON)
+    [ "$kind" != conda ] || options+=(-DCMAKE_PREFIX_PATH="$CONDA_PREFIX")
+    mkdir -p build
+    say "building the virtual radio, a SoapySDR driver, into ${driver%/*}"
+    { cmake -S sdr/devices/virtual -B build/virtual "${options[@]}" && cmake --build build/virtual --parallel; } >$log 2>&1 ||
+        { tail -n 20 $log >&2; die "the virtual radio does not build, see above and $log; to start afresh: make clean setup"; }
+}
+
 if [ "$kind" = conda ]; then
     stamp=$CONDA_PREFIX/lrisc-setup.stamp
 else
@@ -126,4 +147,5 @@ else
 fi
 finished && exit 0
 "setup_$kind"
+build_driver
 finish

@@ -1,0 +1,73 @@
+// What the threads of one device share: the one that tells others (teller.hpp) and those of the program.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+
+#include "options.hpp"
+#include "transmission.hpp"
+
+namespace lrisc {
+
+using Clock = std::chrono::steady_clock; // the kernel's, the same in every process: the air's time at pace=real
+
+inline Time seconds(Clock::time_point point) { return std::chrono::duration<Time>(point.time_since_epoch()).count(); }
+inline Clock::duration duration(double seconds) {
+    return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+// Someone who receives, as seen by a sender.
+struct Reader {
+    std::string serial;
+    Time position, told;     // asks from here on; was told up to there
+    Clock::time_point moved; // last sign of life
+    bool gates;              // holds up this sender: false once it has not read for too long
+};
+
+struct Event { // for readStreamStatus
+    int code, flags;
+    Time time;
+};
+
+struct Counters {
+    std::atomic<uint64_t> malformed{0}, silenced{0}, overflows{0}, underflows{0}, tx_clipped{0}, rx_clipped{0};
+};
+
+struct Shared {
+    explicit Shared(const Options &chosen)
+        : options(chosen), session(mix(uint64_t(Clock::now().time_since_epoch().count()), chosen.serial)), path_loss_db(chosen.path_loss_db), overflow_every_samples(chosen.overflow_every_samples),
+          underflow_every_samples(chosen.underflow_every_samples) {}
+
+    const Options options;
+    const uint64_t session; // tells a device from the one that had its serial number before
+    std::atomic<double> path_loss_db; // these three may be changed at any time
+    std::atomic<int64_t> overflow_every_samples, underflow_every_samples;
+    Counters counters;
+
+    std::mutex mutex; // of all below
+    std::condition_variable changed;
+
+    Transmission sent;
+    double tx_rate_hz = 1, tx_frequency_hz = 0; // true
+    Clock::time_point written_at;
+    std::map<uint64_t, Reader> readers; // by session
+    std::deque<Event> events;
+
+    bool receiving = false;
+    Time position = 0, committed = 0; // received up to here; may be up to there before any newcomer is noticed
+    Time window = 0;                  // how far others may run ahead of this receiver
+    Clock::time_point read_at;
+    bool rescan = true;
+
+    void underflow() {
+        ++counters.underflows;
+        sent.stop();
+        if (events.size() < 64) events.push_back({-7, 0, sent.floor()}); // SOAPY_SDR_UNDERFLOW
+    }
+};
+
+} // namespace lrisc
