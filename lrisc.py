@@ -5,7 +5,8 @@ from typing import Any
 
 import typer
 
-from commands import doctor, inspect, loopback, radios, receive, send, train
+from calibration.errors import CampaignError
+from commands import doctor, inspect, loopback, receive, send, sweep, train
 from commands.common import UsageError
 from flowgraphs.errors import LinkError
 from models.errors import ModelError
@@ -17,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Photographs over software-defined radio with learned joint source-channel coding and a diffusion decoder.",
 )
-for command in (loopback, send, receive, inspect, radios, train, doctor):
+for command in (loopback, send, receive, inspect, train, sweep, doctor):
     name = command.__name__.rpartition(".")[2]
     app.command(name, epilog=command.EPILOG)(getattr(command, name))
 
@@ -29,7 +30,7 @@ def main() -> None:
     """Entry point: user errors become one line on stderr and exit code 2, a picture that did not arrive 1."""
     try:
         code = app(standalone_mode=False)
-    except (CommandLineError, ModelError, SdrError, UsageError) as error:
+    except (CampaignError, CommandLineError, ModelError, SdrError, UsageError) as error:
         text = error.format_message() if isinstance(error, CommandLineError) else str(error)
         print(f"lrisc: {text}", file=sys.stderr)
         sys.exit(2)

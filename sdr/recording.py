@@ -48,14 +48,17 @@ _RAW = {
 class RecordingWriter:
     """A cf32_le recording in the making, one annotation per packet; it appears under its name when it is closed.
 
-    `extra` goes under `lrisc:` into the global object. Raises SdrError, then and later, if the name does not end in
-    .sigmf-meta or the folder cannot be written.
+    `extra` goes under `lrisc:` into the global object, and `truth`, what is known of how the samples came about, into
+    one more annotation that spans all of them. Raises SdrError, then and later, if the name does not end in .sigmf-meta
+    or the folder cannot be written.
     """
 
-    def __init__(self, meta_path: Path, waveform: Waveform, extra: Mapping[str, Any]) -> None:
+    def __init__(
+        self, meta_path: Path, waveform: Waveform, extra: Mapping[str, Any], truth: Mapping[str, Any] | None = None
+    ) -> None:
         if meta_path.suffix != _META:
             raise SdrError(f"a recording's name must end in {_META}, got {meta_path.name}")
-        self._meta_path, self._waveform, self._extra = meta_path, waveform, extra
+        self._meta_path, self._waveform, self._extra, self._truth = meta_path, waveform, extra, truth
         self._data_path = meta_path.with_suffix(_DATA)
         self._temporary = _temporary(self._data_path)
         self._packets: list[PacketSpan] = []
@@ -108,16 +111,25 @@ class RecordingWriter:
             },
             "captures": [{"core:sample_start": 0, "core:datetime": self._begun}],
             "annotations": [
-                {
-                    "core:sample_start": packet.start_sample,
-                    "core:sample_count": packet.samples,
-                    "core:freq_lower_edge": -edge_hz,
-                    "core:freq_upper_edge": edge_hz,
-                    "core:label": f"packet {index}",
-                }
-                for index, packet in enumerate(sorted(self._packets, key=lambda span: span.start_sample))
+                *self._truths(),
+                *(
+                    {
+                        "core:sample_start": packet.start_sample,
+                        "core:sample_count": packet.samples,
+                        "core:freq_lower_edge": -edge_hz,
+                        "core:freq_upper_edge": edge_hz,
+                        "core:label": f"packet {index}",
+                    }
+                    for index, packet in enumerate(sorted(self._packets, key=lambda span: span.start_sample))
+                ),
             ],
         }
+
+    def _truths(self) -> list[dict[str, Any]]:
+        if self._truth is None:
+            return []
+        named = {f"{_EXTENSION}:{key}": value for key, value in self._truth.items()}
+        return [{"core:sample_start": 0, "core:sample_count": self.samples, "core:label": "truth", **named}]
 
 
 def write_recording(
@@ -126,11 +138,12 @@ def write_recording(
     waveform: Waveform,
     packets: Sequence[PacketSpan],
     extra: Mapping[str, Any],
+    truth: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a whole recording, see `RecordingWriter`. Raises SdrError also if there are no samples."""
     if not samples.size:
         raise SdrError("a recording needs at least one sample")
-    writer = RecordingWriter(Path(meta_path), waveform, extra)
+    writer = RecordingWriter(Path(meta_path), waveform, extra, truth)
     writer.append(samples, packets)
     writer.close()
 

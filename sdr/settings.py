@@ -2,7 +2,7 @@
 
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 import yaml
@@ -13,9 +13,10 @@ from sdr.errors import SdrError
 def read_settings(path: Path, kind: type, what: str) -> dict[str, Any]:
     """Read the fields of the dataclass `kind` that a YAML file gives.
 
-    They are annotated with str, int, float, bool, another such dataclass, tuple[dataclass, ...], dict[str, str or
-    float], or one of these `| None`. `what` names the kind of file in errors. Raises SdrError for a file that cannot be
-    read, an unknown key, a value of a wrong type, a key that is missing within an inner mapping.
+    They are annotated with str, int, float, bool, unions of these, another such dataclass, a tuple of any length of
+    these, dict[str, str or float], or one of these `| None`. A single scalar may stand for a list of one. `what` names
+    the kind of file in errors. Raises SdrError for a file that cannot be read, an unknown key, a value of a wrong type,
+    a key that is missing within an inner mapping.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -37,18 +38,20 @@ def _fields(content: Any, kind: type, name: str, prefix: str) -> dict[str, Any]:
 
 
 def _typed(value: Any, kind: Any, name: str) -> Any:
-    kinds = tuple(option for option in get_args(kind) if option is not NoneType) if NoneType in get_args(kind) else ()
-    if kinds:
-        if value is None:
+    if isinstance(kind, UnionType):
+        if value is None and NoneType in get_args(kind):
             return None
-        (kind,) = kinds
+        kinds = [option for option in get_args(kind) if option is not NoneType]
+        kind = next((option for option in kinds if type(value) is option), kinds[0])
     if is_dataclass(kind):
         return _inner(value, kind, name)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is tuple:
         if not isinstance(value, list):
-            raise SdrError(f"{name} must be a list, got {value!r}")
-        return tuple(_inner(entry, inner[0], f"{name}[{index}]") for index, entry in enumerate(value))
+            if is_dataclass(inner[0]) or isinstance(value, dict):
+                raise SdrError(f"{name} must be a list, got {value!r}")
+            return (_typed(value, inner[0], name),)
+        return tuple(_typed(entry, inner[0], f"{name}[{index}]") for index, entry in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
             raise SdrError(f"{name} must be a mapping of names to values, got {value!r}")
