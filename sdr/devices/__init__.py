@@ -11,7 +11,7 @@ from sdr.channel import Channel, parse_channel
 from sdr.devices.base import Device
 from sdr.devices.file import RecorderDevice, RecordingDevice
 from sdr.devices.loopback import LoopbackDevice
-from sdr.devices.soapy import SoapyDevice
+from sdr.devices.soapy import SoapyDevice, driver_arguments
 from sdr.errors import SdrError
 from sdr.recording import open_recording
 from sdr.safety import TransmitGuard
@@ -48,17 +48,10 @@ def _open_loopback(address: str, opening: Opening) -> Device:
 
 
 def _open_soapy(address: str, opening: Opening) -> Device:
-    given = dict(part.partition("=")[::2] for part in address.split(",") if part)
-    if not all(given.values()):
-        raise SdrError(f"soapy:{address} is no list of arguments: write soapy:driver=NAME[,serial=…]")
     if opening.station is None:
         raise SdrError("a radio needs --station FILE for its frequency and gains, like configs/radio_hackrf.yaml")
-    arguments = opening.station.device_arguments()
-    for key, value in given.items():
-        if key in ("driver", "serial") and arguments.get(key, value) != value:
-            raise SdrError(f"station '{opening.station.name}' is for {key}={arguments[key]}, not {key}={value}")
     guard = TransmitGuard(opening.station, opening.waveform) if opening.transmit else None
-    return SoapyDevice({**arguments, **given}, opening.station, opening.waveform, guard)
+    return SoapyDevice(driver_arguments(address, opening.station), opening.station, opening.waveform, guard)
 
 
 DEVICES: dict[str, Callable[[str, Opening], Device]] = {

@@ -41,6 +41,25 @@ def list_drivers() -> list[str]:
     return sorted(Path(module).stem for module in _soapy().listModules())
 
 
+def use_own_drivers() -> None:
+    """Let SoapySDR, which has loaded no driver yet, find the virtual radio too."""
+    paths = list(filter(None, os.environ.get("SOAPY_SDR_PLUGIN_PATH", "").split(os.pathsep)))
+    if _OWN_DRIVERS.is_dir() and str(_OWN_DRIVERS) not in paths:
+        os.environ["SOAPY_SDR_PLUGIN_PATH"] = os.pathsep.join([str(_OWN_DRIVERS), *paths])
+
+
+def driver_arguments(address: str, station: Station) -> dict[str, str]:
+    """The station's arguments and KEY=VALUE,… of an address. Raises SdrError where they contradict each other."""
+    given = dict(part.partition("=")[::2] for part in address.split(",") if part)
+    if not all(given.values()):
+        raise SdrError(f"{address!r} is no list of a radio's arguments: write driver=NAME[,serial=…]")
+    arguments = station.device_arguments()
+    for key, value in given.items():
+        if key in ("driver", "serial") and arguments.get(key, value) != value:
+            raise SdrError(f"station '{station.name}' is for {key}={arguments[key]}, not {key}={value}")
+    return {**arguments, **given}
+
+
 class SoapyDevice(Device):
     """A radio, tuned as its station says; opened to receive, or with a guard to transmit as well.
 
@@ -176,9 +195,7 @@ class SoapyDevice(Device):
 
 def _soapy() -> Any:
     """The module, which pip does not have, with the virtual radio among its drivers."""
-    paths = list(filter(None, os.environ.get("SOAPY_SDR_PLUGIN_PATH", "").split(os.pathsep)))
-    if _OWN_DRIVERS.is_dir() and str(_OWN_DRIVERS) not in paths:
-        os.environ["SOAPY_SDR_PLUGIN_PATH"] = os.pathsep.join([str(_OWN_DRIVERS), *paths])
+    use_own_drivers()
     try:
         import SoapySDR
     except ImportError as error:
