@@ -20,6 +20,7 @@ _LONGEST_GAP_S = 1.0
 _SAMPLE_LIMIT = 1e6
 _PILE = 2
 """Clipping piles values up: the largest comes this much more often than the next to it."""
+_FULL_SCALE = 0.95
 _CLIPPED_SHARE = 1e-3
 """Share of clipped values worth a warning; below it clipping costs less than quantisation to 8 bits."""
 _CHUNK_SAMPLES = 1 << 18
@@ -83,9 +84,8 @@ class Playback:
     @property
     def clipped_share(self) -> float:
         """Share of I and Q values that stand at the largest or smallest value, if they pile up there."""
-        piled = [
-            side.count for side in self._extremes if side.value > 0 and side.count > max(_PILE * side.next_count, 1)
-        ]
+        least = _FULL_SCALE if self.device.live else 0.0  # a recording's full scale may be anything
+        piled = [side.count for side in self._extremes if side.value > least and side.piled_up]
         return sum(piled) / max(2 * self.samples, 1)
 
     def device_sample(self, sample: int) -> int:
@@ -214,7 +214,7 @@ class _Extreme:
 
     @property
     def piled_up(self) -> bool:
-        return self.value > 0 and self.count > max(_PILE * self.next_count, 1)
+        return self.count > max(_PILE * self.next_count, 1)
 
     def _merge(self, value: float, count: int) -> None:
         if value == self.value:
