@@ -100,7 +100,7 @@ def _reference(contents: Header, rows: int, waveform: Waveform) -> Complex64[np.
     layout, first = ofdm.grid(waveform), 2 + waveform.header_symbols
     values = np.zeros((rows, waveform.used_subcarriers), np.complex64)
     values[:2] = layout.long_values
-    values[2:first, layout.data] = header.modulate(contents, waveform) * layout.header_scramble
+    values[2:first, layout.data] = header.modulate([contents], waveform)[0] * layout.header_scramble
     values[2:, layout.pilot] = layout.pilot_values[: rows - 2]
     return values
 

@@ -33,7 +33,9 @@ def equalize(
     good = gain > _ERASED_SNR * noise_var
     inverse = np.where(good, response.conj(), 0) / np.where(good, gain, 1)
     scramble = layout.payload_scramble[:payload_symbols].conj()
-    symbols = np.take(received[:, first:], layout.data, axis=2) * turn * inverse.astype(np.complex64) * scramble
+    symbols = np.take(received[:, first:], layout.data, axis=2)
+    for factor in (turn, inverse.astype(np.complex64), scramble):
+        symbols *= factor
     relative = np.where(good, (noise_var + state.response_var[:, None, layout.data]) / np.where(good, gain, 1), np.inf)
     variance = relative.astype(np.float32) + state.phase_var[:, first:, None].astype(np.float32)
     return symbols.reshape(packets, -1), variance.reshape(packets, -1)

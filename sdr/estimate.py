@@ -268,14 +268,14 @@ def _profiles(
     draft: bool,
 ) -> tuple[Float64[np.ndarray, "packets used"], Float64[np.ndarray, "packets symbols"]]:
     """Noise variance of each carrier and factor of each symbol, as far as they differ."""
-    counts = known.by_carrier(known.at_symbols(present.astype(np.float64)))
+    counts = present @ known.pattern
     phase_share = (phases / 2 / counts.sum(axis=1))[:, None]  # a phase: one real dimension
     freedom = np.maximum(counts * (1 - phase_share) - taken, 0)
     # Symbols first, by their pilots: only the first symbols tell of other carriers what the noise is there, and what
     # comes later would seem to be on the pilots alone. How the pilots are weighed is the same for every symbol.
     used = counts.shape[1]
     dense = squared[:, : known.dense * used].reshape(len(squared), known.dense, used)
-    padded = np.pad(np.einsum("ps,psu->pu", present[:, : known.dense], dense), ((0, 0), (1, 1)))
+    padded = np.pad(np.sum(dense, axis=1, where=present[:, : known.dense, None]), ((0, 0), (1, 1)))
     level = np.sum(padded[:, known.pilot[:, None] + np.arange(3)], axis=2) + np.finfo(np.float32).tiny
     energy = np.sum(np.take(squared, known.pilot_entry, axis=1) / level[:, None], axis=2, dtype=np.float64) * present
     held = np.sum((freedom / counts)[:, known.pilot], axis=1)[:, None] * present

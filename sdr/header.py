@@ -104,11 +104,11 @@ def _parse(fields: bytes) -> Header | ForeignHeader:
     return Header(repetition=REPETITIONS[values.pop("repetition_log2")], **values)
 
 
-def modulate(header: Header, waveform: Waveform) -> Complex64[np.ndarray, "symbols carriers"]:
-    """Return the BPSK points of the header on the data carriers of its OFDM symbols."""
-    coded = fec.encode(pack(header))[_positions(waveform)]
-    points = (1 - 2 * coded.astype(np.int8)).reshape(waveform.header_symbols, waveform.data_carriers)
-    return np.asarray(points, np.complex64)
+def modulate(headers: list[Header], waveform: Waveform) -> Complex64[np.ndarray, "packets symbols carriers"]:
+    """Return the BPSK points of headers on the data carriers of their OFDM symbols."""
+    coded = fec.encode(np.stack([pack(header) for header in headers]))
+    points = (1 - 2 * coded.astype(np.float32)).take(_positions(waveform), axis=1)
+    return points.reshape(-1, waveform.header_symbols, waveform.data_carriers).astype(np.complex64)
 
 
 def demodulate(

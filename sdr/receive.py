@@ -216,7 +216,7 @@ class Receiver:
         packets = {}
         for length in sorted({len(one.missing) for one in expected.values()}):
             alike = {index: one for index, one in expected.items() if len(one.missing) == length}
-            points = np.stack([header.modulate(one.header, self.waveform) for one in alike.values()])
+            points = header.modulate([one.header for one in alike.values()], self.waveform)
             missing = np.stack([one.missing for one in alike.values()])
             result = demodulate(samples, take(heard, np.array(list(alike))), points, missing, self.waveform)
             for place, (index, packet) in enumerate(

@@ -48,7 +48,9 @@ def _scan(
 ) -> Float64[np.ndarray, "packets"]:
     """Largest log-likelihood ratio of "this group has a variance of its own" over groups of neighbours."""
     first, last = _groups(energy.shape[1])
-    energies, counts = (np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0))) for values in (energy, freedom))
+    energies, counts = np.zeros((2, len(energy), energy.shape[1] + 1))
+    np.cumsum(energy, axis=1, out=energies[:, 1:])
+    np.cumsum(freedom, axis=1, out=counts[:, 1:])
     count = counts[:, last] - counts[:, first] + _TINY
     whole = counts[:, -1:] / (energies[:, -1:] + _TINY)
     ratio = (energies[:, last] - energies[:, first]) * whole / count + _TINY

@@ -35,6 +35,8 @@ class Known:
     column: Int64[np.ndarray, "known"]
     first: Int64[np.ndarray, "symbols"]
     """Where each symbol's entries begin."""
+    pattern: Float64[np.ndarray, "symbols used"]
+    """1 where there is an entry, 0 elsewhere."""
     reference: Complex64[np.ndarray, "known"]
     """Known values; the header's are filled in per packet."""
     frequency: Float64[np.ndarray, "used"]
@@ -97,7 +99,7 @@ def known_carriers(waveform: Waveform, symbols: int) -> Known:
     is_pilot = np.isin(column, layout.pilot)
     moment = ofdm.times(waveform, symbols)
     frequency = 2 * np.pi * layout.carriers / waveform.fft_size
-    counts = np.bincount(column).astype(np.float64)
+    counts = np.count_nonzero(values, axis=0).astype(np.float64)
     slopes = np.linspace(-SLOPE_LIMIT, SLOPE_LIMIT, 129) / waveform.symbol_samples
     beside = np.linalg.qr(np.stack([np.ones_like(moment), moment], axis=1), mode="complete")[0][:, 2:]
     distance = np.abs(moment[:, None] - moment) / np.mean(np.diff(moment))
@@ -110,6 +112,7 @@ def known_carriers(waveform: Waveform, symbols: int) -> Known:
         row=row,
         column=column,
         first=np.searchsorted(row, np.arange(symbols)),
+        pattern=(values != 0).astype(np.float64),
         reference=values[row, column],
         frequency=frequency,
         product=(frequency[column] * moment[row]).astype(np.float32),

@@ -56,10 +56,13 @@ def transmit(
     padding = sequences.qpsk("padding", plan.packets * plan.slots - stream.size)
     payload = np.concatenate([stream, padding])[plan.stream_index()]
     length = waveform.packet_samples(plan.payload_symbols)
+    headers = [
+        Header(session, image_id, index, plan.packets, symbols.size, len(side), repetition)
+        for index in range(plan.packets)
+    ]
     samples = np.empty((plan.packets, length), np.complex64)
-    for index in range(plan.packets):
-        contents = Header(session, image_id, index, plan.packets, symbols.size, len(side), repetition)
-        samples[index] = _packet(contents, payload[index], plan, waveform)
+    for index, points in enumerate(header.modulate(headers, waveform)):
+        samples[index] = _packet(points, payload[index], plan, waveform)
     return Transmission(
         samples=samples.reshape(-1),
         packets=tuple(PacketSpan(index * length, length) for index in range(plan.packets)),
@@ -69,7 +72,10 @@ def transmit(
 
 
 def _packet(
-    contents: Header, payload: Complex64[np.ndarray, "slots"], plan: FramePlan, waveform: Waveform
+    header_points: Complex64[np.ndarray, "header data"],
+    payload: Complex64[np.ndarray, "slots"],
+    plan: FramePlan,
+    waveform: Waveform,
 ) -> Complex64[np.ndarray, "samples"]:
     layout = ofdm.grid(waveform)
     rows = waveform.header_symbols + plan.payload_symbols
@@ -77,7 +83,7 @@ def _packet(
     values[:, layout.pilot] = layout.pilot_values[:rows]
     data = np.concatenate(
         [
-            header.modulate(contents, waveform) * layout.header_scramble,
+            header_points * layout.header_scramble,
             payload.reshape(plan.payload_symbols, -1) * layout.payload_scramble[: plan.payload_symbols],
         ]
     )
