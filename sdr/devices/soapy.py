@@ -52,7 +52,7 @@ def driver_arguments(address: str, station: Station) -> dict[str, str]:
     """The station's arguments and KEY=VALUE,… of an address. Raises SdrError where they contradict each other."""
     given = dict(part.partition("=")[::2] for part in address.split(",") if part)
     if not all(given.values()):
-        raise SdrError(f"{address!r} is no list of a radio's arguments: write driver=NAME[,serial=…]")
+        raise SdrError(f"soapy:{address} is no list of arguments: write soapy:driver=NAME[,serial=…]")
     arguments = station.device_arguments()
     for key, value in given.items():
         if key in ("driver", "serial") and arguments.get(key, value) != value:
