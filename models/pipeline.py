@@ -1,6 +1,7 @@
 """The codecs LRISC and DeepJSCC: numpy pictures in and out around the trained networks."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,24 @@ from models.weights import Card, opened, save_module, write_card
 
 MAP_SHARE = 0.05  # the rate map may cost this share of the symbols; coarser groups, then a uniform rate, otherwise
 ROI_SHARE = 0.15  # the same with a region of interest, for which there is no map-free way
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """A received picture as `JsccCodec.read` makes it: symbols and noise variances on the grid of latent positions."""
+
+    symbols: Complex64[Tensor, "1 s h w"]
+    noise_var: Float32[Tensor, "1 s h w"]
+    counts: Int64[Tensor, "1 h w"]
+    contents: Side
+    snr_db: float
+    steps: int
+    seed: int
+
+    @property
+    def batch(self) -> tuple[int, int, int]:
+        """Pictures for which it is equal can be painted at once."""
+        return (*self.contents.grid, self.steps)
 
 
 class JsccCodec:
@@ -130,6 +149,24 @@ class JsccCodec:
         progress: Callable[[int, int], None] | None = None,
     ) -> UInt8[np.ndarray, "h w 3"]:
         """See `Codec.decode`."""
+        return self.paint([self.read(symbols, noise_var, snr_db, side, steps=steps, seed=seed)], progress)[0]
+
+    @torch.inference_mode()
+    def read(
+        self,
+        symbols: Complex64[np.ndarray, "n"],
+        noise_var: Float32[np.ndarray, "m"],
+        snr_db: float,
+        side: bytes,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+    ) -> Received:
+        """What was received of a picture as the network takes it; everything wrong with it is found here.
+
+        Raises:
+            ModelError: see `Codec.decode`.
+        """
         check_received(symbols, noise_var, snr_db)
         contents = unpack(side)
         if contents.model_id != self.card.model_id:
@@ -143,18 +180,42 @@ class JsccCodec:
             raise ModelError(f"symbols and side information disagree: {error}") from error
         device = self.network.device
         sent = sent_mask(counts, self.network.symbol_limit)[0]
-        grid = from_stream(torch.from_numpy(symbols).to(device), sent, 0.0)[None]
-        noise = from_stream(torch.from_numpy(noise_var).to(device), sent, torch.inf)[None]
-        power = torch.tensor([byte_to_gain(contents.gain)], device=device)
-        snr, hint = (torch.tensor([value], dtype=torch.float32, device=device) for value in (snr_db, contents.hint_db))
-        base = self.network.receive(grid, noise, power, counts, self._roi(contents), snr, hint)
-        del grid, noise, sent  # of a large picture, a hundred megabytes that the denoiser can use
+        return Received(
+            symbols=from_stream(torch.from_numpy(symbols).to(device), sent, 0.0)[None],
+            noise_var=from_stream(torch.from_numpy(noise_var).to(device), sent, torch.inf)[None],
+            counts=counts,
+            contents=contents,
+            snr_db=snr_db,
+            steps=steps,
+            seed=seed,
+        )
+
+    @torch.inference_mode()
+    def paint(
+        self, batch: list[Received], progress: Callable[[int, int], None] | None = None
+    ) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """Pictures of one `batch` key, at once; empties the list, of whose large arrays it makes room for the picture.
+
+        Args:
+            progress: called with (steps done, steps).
+        """
+        sides, seeds, steps = [item.contents for item in batch], [item.seed for item in batch], batch[0].steps
+        device = self.network.device
+        power = torch.tensor([byte_to_gain(side.gain) for side in sides], device=device)
+        snr = torch.tensor([item.snr_db for item in batch], dtype=torch.float32, device=device)
+        hint = torch.tensor([side.hint_db for side in sides], dtype=torch.float32, device=device)
+        roi = torch.cat([self._roi(side) for side in sides])
+        counts = _joined([item.counts for item in batch])
+        received = [_joined([item.symbols for item in batch]), _joined([item.noise_var for item in batch])]
+        batch.clear()
+        base = self.network.receive(*received, power, counts, roi, snr, hint)
+        received.clear()  # of a large picture, a hundred megabytes that the denoiser can use
         result = base.image
         if self.denoiser is not None and steps > 0:
             rate = rate_map(counts).mean(dim=(1, 2, 3))
-            generator = torch.Generator().manual_seed(seed)
-            result = sample(self.denoiser, self.scheduler, base, snr, rate, steps, generator, progress)
-        return from_tensor(result, contents.height, contents.width)
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+            result = sample(self.denoiser, self.scheduler, base, snr, rate, steps, generators, progress)
+        return [from_tensor(image[None], side.height, side.width) for image, side in zip(result, sides, strict=True)]
 
     def _with_maps(
         self,
@@ -205,6 +266,10 @@ class JsccCodec:
     def _roi(self, side: Side) -> Tensor:
         mask = np.zeros(side.grid) if side.roi is None else _ungroup(side.roi, side.group, side.grid)
         return torch.from_numpy(mask.astype(np.float32))[None, None].to(self.network.device)
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
 def _group_sums(values: Tensor, group: int) -> Tensor:

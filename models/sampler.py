@@ -1,6 +1,6 @@
 """Deterministic few-step sampling of the residual with a diffusers scheduler (DDIM, Song et al. 2021, η = 0)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -66,20 +66,24 @@ def sample(
     snr_db: Float[Tensor, "b"],
     rate: Float[Tensor, "b"],
     steps: int,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Refines `base.image` in `steps` denoiser calls; the same generator state gives the same picture.
+    """Refines `base.image` in `steps` denoiser calls; the same state of its generator gives the same picture.
 
     Large pictures are refined tile by tile within each step: the memory beside the picture's own is bounded.
 
     Args:
+        generators: one for all pictures, or one for each.
         progress: called with (steps done, steps).
     """
     scheduler.set_timesteps(steps)
     log_sigma = denoiser.log_sigma(base)
     grid = (base.image.shape[-2] // PATCH, base.image.shape[-1] // PATCH)
-    residual = torch.randn(base.image.shape, generator=generator).to(base.image)
+    shape = (len(base.image) // len(generators), *base.image.shape[1:])
+    noise = [torch.randn(shape, generator=generator) for generator in generators]
+    residual = (noise[0] if len(noise) == 1 else torch.cat(noise)).to(base.image)
+    del noise
     for done, timestep in enumerate(scheduler.timesteps.tolist(), start=1):
         fraction = torch.full_like(snr_db, timestep / TRAIN_STEPS)
         level = scheduler.alphas_cumprod[timestep].to(residual).expand(len(residual))

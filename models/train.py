@@ -25,6 +25,7 @@ from models.history import ORIGIN, describe_origin, document, history
 from models.network import JsccNetwork
 from models.objectives import DenoiserObjective, JsccObjective
 from models.pipeline import JsccCodec
+from models.precision import has_fast_bf16
 from models.recipe import STAGES, TrainConfig, same_run
 from models.registry import load_codec
 from models.sampler import make_scheduler
@@ -36,18 +37,6 @@ from models.weights import CARD, Card
 def _pca_blocks(batches: CropBatches, count: int = 24) -> np.ndarray:
     crops = torch.cat([batches[index] for index in range(count)]).float() / 255
     return functional.pixel_unshuffle(crops, PATCH).permute(0, 2, 3, 1).reshape(-1, 3 * PATCH * PATCH).numpy()
-
-
-def _has_fast_bf16() -> bool:
-    """Whether bf16 is native here: on CPUs it is 1.6…2.5 × faster with AVX-512-BF16 or AMX, slower where emulated.
-
-    `torch.ops.mkldnn._is_mkldnn_bf16_supported` counts emulation on plain AVX-512 in, and CUDA devices before Ampere
-    emulate it too.
-    """
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every build of torch
-    return any(getattr(torch.cpu, flag, bool)() for flag in flags)
 
 
 def _build(config: TrainConfig, batches: CropBatches) -> JsccObjective | DenoiserObjective | ClassicObjective:
@@ -92,7 +81,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, data: list[Path], validation: list[Path], out: Path) -> None:
         self.config, self.out = config, out
-        self.accelerator = accelerator = Accelerator(mixed_precision="bf16" if _has_fast_bf16() else "no")
+        self.accelerator = accelerator = Accelerator(mixed_precision="bf16" if has_fast_bf16() else "no")
         pictures, rank, world = read_encoded(data), accelerator.process_index, accelerator.num_processes
         shape = (config.batch, config.crop, config.steps, config.seed)
         self.batches = CropBatches(pictures, *shape, rank, world)

@@ -335,3 +335,17 @@ def test_saved_weights_say_nothing_of_the_folder_they_came_from(lrisc: JsccCodec
         assert str(tmp_path) not in text
     first, second = (JsccCodec.from_pretrained(tmp_path / name) for name in ("first", "second"))
     assert first.card == second.card
+
+
+def test_pictures_painted_at_once_are_those_painted_alone(lrisc: JsccCodec) -> None:
+    received = []
+    for seed in range(3):
+        symbols, side = encode(lrisc, picture(72, 96, seed))
+        received.append((symbols, np.full(len(symbols), 0.1 * (seed + 1), np.float32), 10.0 - seed, side))
+    alone = [lrisc.decode(*item, steps=2, seed=seed) for seed, item in enumerate(received)]
+    read = [lrisc.read(*item, steps=2, seed=seed) for seed, item in enumerate(received)]
+    assert len({item.batch for item in read}) == 1
+    together = lrisc.paint(read)
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1  # sums are rounded otherwise
+    assert not np.array_equal(together[0], together[1])

@@ -37,7 +37,7 @@ class Oracle(Denoiser):
 def run(denoiser: Denoiser, decoded: Decoded, steps: int, seed: int = 0) -> Tensor:
     snr_db, rate = torch.full((2,), 10.0), torch.full((2,), 0.7)
     generator = torch.Generator().manual_seed(seed)
-    return sample(denoiser, make_scheduler(), decoded, snr_db, rate, steps, generator)
+    return sample(denoiser, make_scheduler(), decoded, snr_db, rate, steps, [generator])
 
 
 @pytest.mark.parametrize("steps", [1, 4, 10])
@@ -86,7 +86,7 @@ def test_seed_decides_the_picture_and_progress_is_told() -> None:
     assert torch.equal(run(denoiser, decoded, 2), one)
     assert not torch.equal(run(denoiser, decoded, 2, seed=1), one)
     told: list[tuple[int, int]] = []
-    arguments = (torch.zeros(2), torch.zeros(2), 3, torch.Generator())
+    arguments = (torch.zeros(2), torch.zeros(2), 3, [torch.Generator()])
     sample(denoiser, make_scheduler(), decoded, *arguments, progress=lambda done, of: told.append((done, of)))
     assert told == [(1, 3), (2, 3), (3, 3)]
 

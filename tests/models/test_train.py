@@ -21,9 +21,10 @@ from models.errors import ModelError
 from models.lpips import lpips_unavailable
 from models.network import JsccNetwork
 from models.pipeline import JsccCodec
+from models.precision import has_fast_bf16
 from models.recipe import TrainConfig, load_config
 from models.registry import load_codec
-from models.train import Trainer, _has_fast_bf16, train
+from models.train import Trainer, train
 from tests.conftest import missing
 from tests.models.small import WIDTHS, picture
 
@@ -338,15 +339,15 @@ def test_bf16_only_where_the_processor_has_it(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    assert _has_fast_bf16() is fast
+    assert has_fast_bf16() is fast
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")  # as in older torch
-    assert _has_fast_bf16() is amx
+    assert has_fast_bf16() is amx
 
 
 def test_trains_in_float32_on_processors_without_bf16(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.train._has_fast_bf16", lambda: False)
+    monkeypatch.setattr("models.train.has_fast_bf16", lambda: False)
     AcceleratorState._reset_state(reset_partial_state=True)
     config = load_config(write_config(tmp_path / "config.yaml", steps=2))
     (tmp_path / "run").mkdir()
