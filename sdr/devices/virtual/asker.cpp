@@ -53,10 +53,7 @@ void Asker::send(Peer &peer, Ask ask) {
 void Asker::listen(Clock::duration longest) {
     std::vector<zmq::pollitem_t> items;
     for (auto &[serial, peer] : peers_) items.push_back({peer.socket.handle(), 0, ZMQ_POLLIN, 0});
-    if (items.empty()) {
-        std::this_thread::sleep_for(longest);
-        return;
-    }
+    if (items.empty()) return;
     zmq::poll(items, std::chrono::ceil<milliseconds>(longest));
     zmq::message_t message;
     for (auto &[serial, peer] : peers_) {
@@ -127,7 +124,7 @@ Time Asker::wake(double rate_hz) {
         if (!peer.told || !peer.told->head.receiving) continue;
         const Time there = Time(peer.told->head.settled) / Time(rate_hz);
         latest = std::max(latest, there);
-        shared_.readers.insert({peer.told->head.session, {serial, there, there, Clock::now(), true}});
+        shared_.readers.insert({peer.told->head.session, {serial, there, there, Clock::now(), Clock::now(), true}});
     }
     return latest;
 }
@@ -223,6 +220,7 @@ Outcome Asker::receive(std::vector<Sample> &block, bool whole, const Tuning &tun
     if (rescan || Clock::now() - scanned_ > scan_interval) scan(tuning);
     if (!wait_for_air(count, tuning, deadline, overflow)) return Outcome::timeout;
     if (overflow) return Outcome::overflow;
+    listen(Clock::duration::zero()); // to those, too, who are not waited for
     while (!all_told(tuning, count, need)) {
         const auto left = deadline - Clock::now();
         if (left <= Clock::duration::zero()) return Outcome::timeout;

@@ -227,7 +227,7 @@ int Device::writeStream(SoapySDR::Stream *stream, const void *const *buffers, si
         if (done < 0) return done;
         if (late_burst_) {
             const std::lock_guard<std::mutex> guard(shared_.mutex);
-            shared_.events.push_back({SOAPY_SDR_TIME_ERROR, 0, shared_.sent.floor()});
+            shared_.report(SOAPY_SDR_TIME_ERROR, 0, to_air(time_ns));
         }
     }
     if ((flags & SOAPY_SDR_END_BURST) && taken == count) {
@@ -241,9 +241,16 @@ int Device::readStreamStatus(SoapySDR::Stream *stream, size_t &channels, int &fl
     if (direction_of(stream) != SOAPY_SDR_TX) return SOAPY_SDR_NOT_SUPPORTED;
     channels = 1;
     flags = 0;
+    const auto deadline = deadline_after(timeout_us);
     std::unique_lock<std::mutex> lock(shared_.mutex);
-    if (!shared_.changed.wait_until(lock, deadline_after(timeout_us), [this] { return !shared_.events.empty(); }))
-        return SOAPY_SDR_TIMEOUT;
+    for (;;) {
+        auto &ends = shared_.burst_ends;
+        for (; !ends.empty() && shared_.is_out(ends.front()); ends.pop_front())
+            shared_.report(0, SOAPY_SDR_END_BURST, ends.front());
+        if (!shared_.events.empty()) break;
+        if (Clock::now() >= deadline) return SOAPY_SDR_TIMEOUT;
+        shared_.changed.wait_until(lock, std::min(deadline, Clock::now() + std::chrono::milliseconds(5)));
+    }
     const Event event = shared_.events.front();
     shared_.events.pop_front();
     flags = event.flags;

@@ -148,8 +148,8 @@ Profile load_profile(const std::string &name_or_path) {
     if (profile.minimum_rate_hz <= 0) wrong("rate_hz is above 0");
     if (profile.antennas_rx.empty() || profile.antennas_tx.empty()) wrong("a radio has antennas");
     if (!profile.transfer_samples || !profile.mtu_samples) wrong("transfer_samples and mtu_samples are above 0");
-    if (profile.buffer_samples < std::max(profile.transfer_samples, profile.mtu_samples))
-        wrong("buffer_samples holds at least one transfer");
+    if (profile.buffer_samples < std::max(profile.transfer_samples, profile.mtu_samples) || profile.buffer_samples > 1 << 21)
+        wrong("buffer_samples holds at least one transfer, and at most 2097152");
     if (profile.native_format != "CS8" && profile.native_format != "CS16" && profile.native_format != "CF32")
         wrong("native_format is CS8, CS16 or CF32");
     return profile;

@@ -121,6 +121,7 @@ Rendezvous::Rendezvous(const std::string &air, const std::string &serial, const 
 }
 
 Rendezvous::~Rendezvous() {
+    unlink(endpoint(serial_).c_str() + std::strlen("ipc://"));
     unlink(lock_file(serial_).c_str());
     close(lock_);
     const std::lock_guard<std::mutex> guard(own_mutex);

@@ -7,9 +7,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr size_t most_kept = size_t(1) << 23;   // samples: 64 MiB
-constexpr Time kept_s = 3;                      // at pace=real, for receivers that lag behind
-constexpr double lead_s = 0.002;                // from program to antenna, at pace=real
+constexpr size_t most_kept = size_t(1) << 22; // samples: 32 MiB
+constexpr Time kept_s = 3;                    // at pace=real, for receivers that lag behind
+constexpr double lead_s = 0.002;              // from program to antenna, at pace=real
 constexpr auto look_interval = milliseconds(100);
 
 } // namespace
@@ -35,7 +35,7 @@ void Sender::look_after_readers() {
     if (now - looked_ < look_interval) return;
     looked_ = now;
     for (auto reader = shared_.readers.begin(); reader != shared_.readers.end();) {
-        if (now - reader->second.moved > duration(shared_.options.patience_s)) reader->second.gates = false;
+        if (now - reader->second.asked > duration(shared_.options.patience_s)) reader->second.gates = false;
         reader = rendezvous_.alive(reader->second.serial) ? std::next(reader) : shared_.readers.erase(reader);
     }
 }
@@ -103,6 +103,7 @@ bool Sender::push(std::vector<Sample> samples, double full_scale_dbm, Time at) {
 void Sender::end_burst() {
     {
         const std::lock_guard<std::mutex> guard(shared_.mutex);
+        if (shared_.sent.sending()) shared_.burst_ends.push_back(shared_.sent.end());
         shared_.sent.stop();
     }
     teller_.nudge();
@@ -116,13 +117,7 @@ void Sender::stop(bool drain) {
     const Time end = sent.end();
     sent.stop();
     teller_.nudge();
-    const auto out = [&] {
-        if (real) return seconds(Clock::now()) >= end;
-        look_after_readers();
-        return std::all_of(shared_.readers.begin(), shared_.readers.end(),
-                           [&](const auto &reader) { return !reader.second.gates || reader.second.told >= end; });
-    };
-    while (!out()) shared_.changed.wait_for(lock, milliseconds(5));
+    for (; !shared_.is_out(end); look_after_readers()) shared_.changed.wait_for(lock, milliseconds(5));
 }
 
 } // namespace lrisc

@@ -1,6 +1,9 @@
 // What the threads of one device share: the one that tells others (teller.hpp) and those of the program.
 #pragma once
 
+#include <SoapySDR/Errors.hpp>
+
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -23,9 +26,9 @@ inline Clock::duration duration(double seconds) {
 // Someone who receives, as seen by a sender.
 struct Reader {
     std::string serial;
-    Time position, told;     // asks from here on; was told up to there
-    Clock::time_point moved; // last sign of life
-    bool gates;              // holds up this sender: false once it has not read for too long
+    Time position, told;            // asks from here on; was told up to there
+    Clock::time_point moved, asked; // first asked from there; last sign of life
+    bool gates;                     // holds up this sender: false once it has not read for too long
 };
 
 struct Event { // for readStreamStatus
@@ -56,6 +59,7 @@ struct Shared {
     Clock::time_point written_at;
     std::map<uint64_t, Reader> readers; // by session
     std::deque<Event> events;
+    std::deque<Time> burst_ends; // not reported yet
 
     bool receiving = false;
     Time position = 0, committed = 0; // received up to here; may be up to there before any newcomer is noticed
@@ -63,10 +67,24 @@ struct Shared {
     Clock::time_point read_at;
     bool rescan = true;
 
+    void report(int code, int flags, Time time) {
+        events.push_back({code, flags, time});
+        if (events.size() > 256) events.pop_front(); // nobody looks at them
+        changed.notify_all();
+    }
+
     void underflow() {
         ++counters.underflows;
         sent.stop();
-        if (events.size() < 64) events.push_back({-7, 0, sent.floor()}); // SOAPY_SDR_UNDERFLOW
+        report(SOAPY_SDR_UNDERFLOW, 0, sent.end());
+    }
+
+    // Whether everything before `end` has left this device: by the clock, or because all who listen have it.
+    bool is_out(Time end) const {
+        if (options.pace == Pace::real) return seconds(Clock::now()) >= end;
+        return std::all_of(readers.begin(), readers.end(), [end](const auto &entry) {
+            return !entry.second.gates || entry.second.told >= end;
+        });
     }
 };
 

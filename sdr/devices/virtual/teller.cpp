@@ -91,7 +91,7 @@ std::optional<Told> Teller::answer(const Ask &ask, Clock::time_point come) {
         Time here = std::max(sent.floor(), shared_.receiving ? shared_.position : 0);
         if (sent.sending()) here = std::max(here, sent.end());
         if (known != shared_.readers.end()) here = known->second.position;
-        else shared_.readers[ask.session] = {ask.serial, here, here, Clock::now(), true};
+        else shared_.readers[ask.session] = {ask.serial, here, here, Clock::now(), Clock::now(), true};
         told.head.settled = index_at(here, ask.rate_hz);
         break;
     }
@@ -117,9 +117,10 @@ std::optional<Told> Teller::answer_ask(const Ask &ask, Told told, Clock::time_po
     auto &reader = shared_.readers[ask.session];
     reader.serial = ask.serial;
     reader.gates = true;
-    reader.moved = now;
+    reader.asked = now;
     if (reader.position != from) {
         reader.position = from;
+        reader.moved = now;
         shared_.changed.notify_all();
     }
 
@@ -127,7 +128,7 @@ std::optional<Told> Teller::answer_ask(const Ask &ask, Told told, Clock::time_po
     const Time margin = Time(overlap.half) / Time(shared_.tx_rate_hz);
     int64_t until = ask.index + ask.count;
     if (options.pace == Pace::free) {
-        const bool tired = now - std::max(shared_.written_at, come) > duration(options.idle_s);
+        const bool tired = now - std::max(shared_.written_at, reader.moved) > duration(options.idle_s);
         if (sent.sending() && tired && whole((sent.end() - margin) * Time(ask.rate_hz)) < ask.index + ask.need)
             shared_.underflow();
         if (sent.sending()) until = std::min(until, whole((sent.end() - margin) * Time(ask.rate_hz)));
