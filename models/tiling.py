@@ -4,7 +4,9 @@ Every tile is computed with as much of its surroundings as the network can see, 
 result is that of the whole picture at once, up to the rounding of sums, so that there are no seams to blend.
 """
 
+import ctypes
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from jaxtyping import Float
@@ -49,7 +51,16 @@ def in_tiles(
             for output, result, s in zip(outputs, results, scales, strict=True):
                 target = output[..., _scaled(vertical, 0, s), _scaled(horizontal, 0, s)]
                 target.copy_(result[..., _scaled(vertical, top, s), _scaled(horizontal, left, s)])
+            del results, result
+            _give_back()
     return outputs
+
+
+def _give_back() -> None:
+    """Returns freed memory to the system, which glibc keeps otherwise: 1 GB more for 12 million pixels."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _spans(length: int, tile: int) -> Iterator[Span]:
