@@ -42,16 +42,18 @@ def in_pool(passages: Iterable[Passage], workers: int) -> Iterator[Outcome]:
                 return
         except BrokenProcessPool:
             suspects = list(waiting.values())
-        for passage in suspects:
-            yield _alone(passage)
+        yield from _one_by_one(suspects)
 
 
-def _alone(passage: Passage) -> Outcome:
-    try:
-        with _workers(1) as pool:
-            return pool.submit(measure, passage).result()
-    except BrokenProcessPool:
-        return failed(passage, "its process died: killed, or out of memory")
+def _one_by_one(suspects: list[Passage]) -> Iterator[Outcome]:
+    while suspects:
+        with contextlib.suppress(BrokenProcessPool), _workers(1) as pool:
+            while suspects:
+                outcome = pool.submit(measure, suspects[0]).result()
+                del suspects[0]
+                yield outcome
+            return
+        yield failed(suspects.pop(0), "its process died: killed, or out of memory")
 
 
 @contextlib.contextmanager
