@@ -23,6 +23,7 @@ class Worker:
     device: str
     heard: float
     ready: bool = False
+    batch: int = 1
     tickets: list[int] = field(default_factory=list)
 
 
@@ -65,9 +66,9 @@ class Crew:
             worker.heard = time.monotonic()
         return worker
 
-    def note_ready(self, worker: Worker) -> None:
-        """Its model is loaded."""
-        worker.ready, self._stillborn = True, 0
+    def note_ready(self, worker: Worker, batch: int) -> None:
+        """Its model is loaded, and it takes up to `batch` jobs at once."""
+        worker.ready, worker.batch, self._stillborn = True, max(1, batch), 0
 
     def dead(self) -> list[Worker]:
         """Those that have died or hang, which are ended; they stay in `workers` until `replace`."""

@@ -187,12 +187,22 @@ class JsccNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers h
         with torch.autocast(symbols.device.type, enabled=False):
             gain, variance = self.gains(hint_db, rate)
             factor = self.roi(mask)
+        reals, precision = self.observe(symbols, noise_var, power, counts)
+        latent: Latent = self.decoder(reals, precision, gain, variance, factor, rate, mask, condition)
+        return latent
+
+    def observe(
+        self,
+        symbols: Complex64[Tensor, "b s h w"],
+        noise_var: Float[Tensor, "b s h w"],
+        power: Float[Tensor, "b"],
+        counts: Int64[Tensor, "b h w"],
+    ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b s h w"]]:
+        """What f_d sees of received symbols: as reals at the sender's scale, and the precision of each, 0 if unsent."""
         sent = sent_mask(counts, self.symbol_limit)
         # Precision and not noise variance: an erasure is then 0, which is safe to differentiate through.
         precision = torch.where(sent, 1 / noise_var.clamp_min(LEAST_NOISE), 0.0) / power[:, None, None, None]
-        reals = to_reals(symbols * power.sqrt()[:, None, None, None])
-        latent: Latent = self.decoder(reals, precision, gain, variance, factor, rate, mask, condition)
-        return latent
+        return to_reals(symbols * power.sqrt()[:, None, None, None]), precision
 
     def _told(self, snr_db: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         return torch.full_like(snr_db, UNTOLD_SNR_DB) if "snr" in self.without else snr_db

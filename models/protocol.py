@@ -125,7 +125,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Ready:
-    """From a worker: its model is loaded."""
+    """From a worker: its model is loaded, and it decodes up to `batch` images at once."""
+
+    batch: int
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ _NUMBERS = {
     Full: struct.Struct("<Q"),
     Bye: struct.Struct("<"),
     Batch: struct.Struct("<I"),
-    Ready: struct.Struct("<"),
+    Ready: struct.Struct("<I"),
     Beat: struct.Struct("<"),
 }
 
@@ -181,7 +183,7 @@ def encode(message: Message) -> list[bytes]:
             numbers, frames = (number,), [_text(reason)]
         case Full(number):
             numbers = (number,)
-        case Batch(count):
+        case Batch(count) | Ready(count):
             numbers = (count,)
     kind = type(message)
     return [_HEAD.pack(_MAGIC, VERSION, _KINDS.index(kind)) + _NUMBERS[kind].pack(*numbers), *frames]

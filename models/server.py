@@ -37,7 +37,6 @@ from models.protocol import (
 from models.weights import verify
 
 CAPACITY = 64
-BATCH = 8
 WORKER = (sys.executable, "-P", "-m", "models.worker")
 
 _QUEUE_BYTES = 1 << 30
@@ -62,7 +61,7 @@ class Server:
         keys: folder with CURVE keys; needed for an address that is not loopback.
         runtime: see `models.runtime`.
         capacity: jobs that may wait or be in work; more are refused until there is place.
-        batch: most pictures that a worker is given at once.
+        batch: most pictures that a worker is given at once, 0 for what suits its device.
         worker: command that starts one.
         patience_s: silence after which a worker counts as hung, and a client as gone.
 
@@ -79,13 +78,13 @@ class Server:
         keys: Path | None = None,
         runtime: str = "auto",
         capacity: int = CAPACITY,
-        batch: int = BATCH,
+        batch: int = 0,
         worker: Sequence[str] = WORKER,
         patience_s: float = _SILENCE_S,
     ) -> None:
         self.card = verify(model)
         self.done = self.failed = 0
-        self._model, self._capacity, self._batch, self._patience_s = model, capacity, batch, patience_s
+        self._model, self._capacity, self._patience_s = model, capacity, patience_s
         self._tasks: dict[int, _Task] = {}
         self._queue: deque[int] = deque()
         self._clients: dict[bytes, float] = {}
@@ -96,7 +95,8 @@ class Server:
         except ModelError:
             self._context.destroy(linger=0)
             raise
-        self._crew = Crew(worker, {"--model": model, "--runtime": runtime}, devices, patience_s)
+        options = {"--model": model, "--runtime": runtime, "--batch": str(batch)}
+        self._crew = Crew(worker, options, devices, patience_s)
         self._back = self._context.socket(zmq.ROUTER)
         self._back.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._back.bind(self._crew.address)
@@ -192,8 +192,8 @@ class Server:
     def _from_worker(self, name: bytes, message: Message) -> None:
         worker = self._crew.hear(name.removesuffix(b" beat"))
         match message:
-            case Ready() if worker is not None:
-                self._crew.note_ready(worker)
+            case Ready(batch) if worker is not None:
+                self._crew.note_ready(worker, batch)
             case Failure(0, reason):
                 raise ModelError(reason)
             case Picture(ticket) | Failure(ticket):
@@ -240,7 +240,7 @@ class Server:
             if not self._queue:
                 return
             # Of a short queue no more than a share: another worker may be done at any moment.
-            worker.tickets = self._next(min(self._batch, -(-len(self._queue) // len(self._crew.workers))))
+            worker.tickets = self._next(min(worker.batch, -(-len(self._queue) // len(self._crew.workers))))
             self._back.send_multipart([worker.name, *encode(Batch(len(worker.tickets)))])
             for ticket in worker.tickets:
                 self._back.send_multipart([worker.name, *encode(replace(self._tasks[ticket].job, number=ticket))])

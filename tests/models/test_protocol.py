@@ -65,7 +65,7 @@ MESSAGES = st.one_of(
     st.builds(Full, NUMBER),
     st.just(Bye()),
     st.builds(Batch, SMALL),
-    st.just(Ready()),
+    st.builds(Ready, SMALL),
     st.just(Beat()),
 )
 
