@@ -1,210 +1,226 @@
-"""Quality of every method over a folder of pictures, each through the whole radio chain.
+"""The quality of LRISC beside every baseline: every property that is asked of the model, measured in one command.
 
-    python benchmarks/quality.py --pictures kodak/ --snr-db 0 --snr-db 10 --snr-db 20
+    python benchmarks/quality.py --pictures kodak/ --masked roi-val/ --runs runs/     # everything
+    python benchmarks/quality.py --pictures kodak/ --quick                            # a look
+    python benchmarks/quality.py --pictures kodak/ --only deepjscc --limit 4          # one row on four pictures
 
-Writes quality.json (every picture, the means, and how they were made), quality.md (the table) and, for each operating
-point, a sheet of the received pictures. Pictures are done in parallel processes; what failed is listed, not dropped.
+Results are kept picture by picture in OUT/trials.jsonl: interrupt it whenever you want, the same command goes on, and
+what was measured with the same weights and pictures is never measured again. Rows whose models are not there are
+reported as not measured. Writes quality.json, quality.md, curves over rate and SNR, steps against time, and a grid of
+pictures.
 """
 
-import itertools
 import json
+import multiprocessing
 import os
-import platform
-import subprocess
+import shlex
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, replace
+from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
-from statistics import mean
 from typing import Annotated, Any
 
-import numpy as np
-import torch
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of this process and the workers, which share the cores out themselves
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script sees its own folder only
+
 import typer
-from PIL import Image
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from calibration.compare import METHODS, compare, quality_json
-from models.codec import parse_cbr
+from benchmarks.quality_rows import adaptation, fidelity, perceptual, render, robustness, steps
+from benchmarks.quality_rows.row import CLASSIC, DIGITAL, METHODS, ROLES, Finding, Grid, Row, columns, flat
+from benchmarks.quality_rows.store import Store
+from benchmarks.quality_rows.trial import Sources, Trial, mask_path, prepare, run
+from benchmarks.radio import provenance
+from models.checkpoint import replace_text
+from models.data import SUFFIXES
 from models.errors import ModelError
-from models.image import load_image
-from models.pipeline import JsccCodec
-from models.weights import verify
-from sdr.channel import parse_channel
-from sdr.errors import SdrError
-from sdr.waveform import DEFAULT
+from models.weights import CARD, find, verify
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-TITLES = {"lrisc": "LRISC", "direct": "direct (no diffusion)", "deepjscc": "DeepJSCC", "digital": "digital, ideal code"}
-
-
-@dataclass(frozen=True)
-class Point:
-    """One picture at one operating point."""
-
-    picture: Path
-    snr_db: float
-    cbr: str
-    steps: int | None
-    channel: str
-    seed: int
+SNRS, CBRS = (0.0, 5.0, 10.0, 15.0, 20.0), ("1/48", "1/24", "1/12", "1/6")
+RUNS = {"lrisc": "lrisc_denoiser", "deepjscc": "deepjscc_more", "deepjscc-lpips": "deepjscc_lpips"} | {
+    role: role.replace("-", "_") for role in ROLES if role.startswith((CLASSIC, "lrisc-"))
+}
+"""Name of each role's run in the recipe."""
+ROWS = perceptual.ROWS | fidelity.ROWS | adaptation.ROWS | robustness.ROWS | steps.ROWS
+Only = StrEnum("Only", {name: name for name in ("table", *ROWS)})  # type: ignore[misc]
+terminal = Console(stderr=True)
 
 
-_codecs: dict[str, JsccCodec] = {}
+def everything(grid: Grid) -> list[Trial]:
+    """All methods at all cells, on ideal symbols and through the radio: the table, the curves and most of the rows."""
+    symbol = [columns(m, grid.classic_cells if m == CLASSIC else grid.cells, grid.pictures) for m in METHODS]
+    learned = [method for method in METHODS if method != DIGITAL]
+    radio = [columns(m, grid.classic_cells if m == CLASSIC else grid.cells, grid.pictures, "radio") for m in learned]
+    return flat(*symbol, *radio)
 
 
-def _load(models: tuple[str, str], threads: int) -> None:
-    torch.set_num_threads(threads)
-    for role, model in zip(("lrisc", "deepjscc"), models, strict=True):
-        _codecs[role] = JsccCodec.from_pretrained(model)
+def models(runs: Path | None, weights: list[str]) -> dict[str, str]:
+    """Where the weights of each role are: as given, else from the runs of the recipe, else shipped; or nowhere.
+
+    Raises:
+        ModelError: a role that does not exist, weights that do not.
+    """
+    found: dict[str, str] = {}
+    for role in ROLES:
+        run_model = runs / RUNS[role] / "model" if runs is not None else None
+        if run_model is not None and (run_model / CARD).is_file():
+            found[role] = str(run_model)
+        else:
+            try:
+                find(role)
+            except ModelError:
+                continue
+            found[role] = role
+    for text in weights:
+        role, _, model = text.partition("=")
+        if role not in ROLES or not model:
+            raise ModelError(f"--weights {text}: write ROLE=MODEL with one of the roles {', '.join(ROLES)}")
+        verify(model)
+        found[role] = model
+    return found
 
 
-def measure(point: Point, thumbnails: Path) -> dict[str, Any]:
-    """Row of results of one point; saves a small copy of the received picture under `thumbnails`."""
-    image = load_image(point.picture)
-    channel = replace(parse_channel(point.channel), snr_db=point.snr_db)
-    ratio = parse_cbr(point.cbr)
-    result = compare(
-        _codecs["lrisc"], _codecs["deepjscc"], image, DEFAULT, channel, cbr=ratio, steps=point.steps, seed=point.seed
-    )
-    received = result.pictures["lrisc"]
-    if received is not None:
-        small = Image.fromarray(received)
-        small.thumbnail((256, 256))
-        small.save(thumbnails / f"{_label(point)}_{point.picture.stem}.png")
-    return {
-        **{key: str(value) if isinstance(value, Path) else value for key, value in asdict(point).items()},
-        "picture": point.picture.name,
-        "cbr_measured": result.passage.sent.cbr,
-        "cbr_total": result.passage.sent.cbr_total,
-        "snr_db_estimated": result.passage.received.snr_db,
-        "quality": {method: quality_json(measured) for method, measured in result.quality.items()},
-    }
+def pictures_in(folder: Path, limit: int | None, masked: bool = False) -> tuple[str, ...]:
+    """Names of the pictures in a folder, in order; with `masked`, of those that have a mask beside them.
+
+    Raises:
+        ModelError: there are none.
+    """
+    names = sorted(path.name for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    names = [name for name in names if not name.endswith("-mask.png")]
+    if masked:
+        names = [name for name in names if mask_path(folder / name).is_file()]
+    if not names:
+        raise ModelError(f"{folder}: no pictures found" + (" with NAME-mask.png beside them" if masked else ""))
+    return tuple(names[:limit])
 
 
-def _label(point: Point) -> str:
-    steps = "" if point.steps is None else f"_{point.steps}steps"
-    return f"{point.snr_db:g}dB_{point.cbr.replace('/', '-')}{steps}"
+def measure(trials: list[Trial], store: Store, workers: int, commit: str) -> None:
+    """Measures what is missing, in processes; every result is on the disk before the next is asked for."""
+    missing = sorted(store.missing(trials), key=lambda trial: (trial.model, repr(trial.passage), trial.steps or 0))
+    jobs = [list(group) for _, group in groupby(missing, key=lambda trial: trial.passage)]
+    layout = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy torch's threads half-way
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    with (
+        ProcessPoolExecutor(workers, mp_context=spawn, initializer=prepare, initargs=(threads,)) as pool,
+        Progress(*layout, TimeElapsedColumn(), TimeRemainingColumn(), console=terminal) as bar,
+    ):
+        task = bar.add_task("pictures received", total=len(missing))
+        waiting: dict[Future[list[dict[str, Any]]], list[Trial]] = {}
+        try:
+            for job in [*jobs, None]:
+                if job is not None:
+                    waiting[pool.submit(run, job, store.sources)] = job
+                while len(waiting) >= (4 * workers if job is not None else 1):
+                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                        done = waiting.pop(future)
+                        for trial, values in zip(done, future.result(), strict=True):
+                            store.add(trial, values, commit)
+                        bar.advance(task, len(done))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean of each measure per operating point and method, over the pictures that have it."""
-    cells: dict[tuple[float, str, int | None], list[dict[str, Any]]] = {}
-    for row in rows:
-        cells.setdefault((row["snr_db"], row["cbr"], row["steps"]), []).append(row)
-    result = []
-    for (snr_db, cbr, steps), members in cells.items():
-        for method in METHODS:
-            qualities = [row["quality"][method] for row in members if row["quality"][method]]
-            entry: dict[str, Any] = {"snr_db": snr_db, "cbr": cbr, "steps": steps, "method": method}
-            entry["pictures"] = len(qualities)
-            for key in ("psnr_db", "ms_ssim", "lpips"):
-                values = [q[key] for q in qualities if q[key] is not None]
-                entry[key] = mean(values) if values else None
-            result.append(entry)
-    return result
+def judge(name: str, grid: Grid, store: Store) -> Finding:
+    """What a row finds; not measured where a model of it is missing."""
+    lacking = [role for role in ROWS[name].needs if role not in store.sources.models]
+    if lacking:
+        return Finding(f"not measured: no weights of {', '.join(lacking)}", None)
+    finding = ROWS[name].judge(grid, store)
+    return replace(
+        finding, passed=None if finding.passed is None else bool(finding.passed)
+    )  # NumPy's bool is not JSON's
 
 
-def table(cells: list[dict[str, Any]]) -> str:
-    """Markdown table of `means`."""
-    lines = ["| SNR | CBR | method | PSNR dB | MS-SSIM | LPIPS-Alex |", "|-|-|-|-|-|-|"]
-    for cell in cells:
-        numbers = [
-            "–" if cell[key] is None else f"{cell[key]:.{digits}f}"
-            for key, digits in (("psnr_db", 2), ("ms_ssim", 4), ("lpips", 4))
-        ]
-        given = cell["method"] == "lrisc" and cell["steps"] is not None
-        title = TITLES[cell["method"]] + (f", {cell['steps']} steps" if given else "")
-        row = [f"{cell['snr_db']:g} dB", cell["cbr"], title, *numbers]
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def sheet(files: list[Path], columns: int = 6) -> Image.Image:
-    """Small pictures in a grid."""
-    rows = -(-len(files) // columns)
-    canvas = Image.new("RGB", (columns * 260, rows * 260), "white")
-    for index, file in enumerate(files):
-        row, column = divmod(index, columns)
-        with Image.open(file) as picture:
-            canvas.paste(picture, (column * 260 + 2, row * 260 + 2))
-    return canvas
+def markdown(rows: dict[str, Row], findings: dict[str, Finding], report: dict[str, Any], files: list[str]) -> str:
+    """quality.md."""
+    grid, entries = report["grid"], report["means"]
+    text = f"`{report['command']}`, {len(grid['pictures'])} pictures, commit {report['commit'][:12]}\n\n"
+    text += render.properties(rows, findings)
+    text += "\nDifferences of methods carry 95 % paired bootstrap intervals over the pictures. CBR holds all side "
+    text += "information with its error correction. Texture: Fréchet distance of AlexNet features within a picture.\n"
+    for channel, title in zip(render.CHANNELS, ("Ideal symbol channel", "Whole radio chain"), strict=True):
+        text += f"\n## {title}\n\n{render.table(entries, channel)}"
+    return text + "\n" + "".join(f"![{Path(name).stem}]({name})\n" for name in files)
 
 
 def main(
-    pictures: Annotated[Path, typer.Option(help="Folder of pictures.")],
-    snr_db: Annotated[list[float], typer.Option(help="May be repeated.")] = [10.0],  # noqa: B006 - typer copies it
-    cbr: Annotated[list[str], typer.Option(help="May be repeated.")] = ["1/12"],  # noqa: B006
-    steps: Annotated[list[int], typer.Option(help="Denoising steps instead of the default; may be repeated.")] = [],  # noqa: B006
-    channel: Annotated[
-        str, typer.Option(help="Software channel: a name, or a YAML file like configs/channel_lab.yaml.")
-    ] = "awgn",
-    model: Annotated[str, typer.Option(help="LRISC weights.")] = "lrisc",
-    baseline: Annotated[str, typer.Option(help="DeepJSCC weights.")] = "deepjscc",
-    seed: Annotated[int, typer.Option(help="Of channel and diffusion.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("benchmarks/results"),
+    pictures: Annotated[Path, typer.Option(help="Folder of pictures, such as Kodak's 24.")],
+    masked: Annotated[Path | None, typer.Option(help="Folder of pictures with NAME-mask.png, for the row roi.")] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Runs of configs/recipe.yaml: their models go before the shipped ones.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="ROLE=MODEL, goes before both; may be repeated.", metavar="ROLE=MODEL")
+    ] = None,
+    only: Annotated[list[Only] | None, typer.Option(help="Measure this row only; may be repeated.")] = None,
+    snr_db: Annotated[list[float] | None, typer.Option(help="SNR of the table; may be repeated.")] = None,
+    cbr: Annotated[list[str] | None, typer.Option(help="CBR of the table, 1/12; may be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many pictures only.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two pictures, SNR 0 and 10 dB, CBR 1/24: a look, no figures to quote.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("benchmarks/results/quality"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print quality.json on stdout instead of the table.")] = False,
 ) -> None:
-    """Measure LRISC, its direct decoder, DeepJSCC and the digital baseline over a folder of pictures."""
-    files = sorted(path for path in pictures.iterdir() if path.suffix.lower() in SUFFIXES) if pictures.is_dir() else []
-    if not files:
-        raise SystemExit(f"{pictures}: no pictures found ({', '.join(sorted(SUFFIXES))})")
+    """Measure LRISC beside DeepJSCC in three forms and the ideal digital link, over a folder of pictures.
+
+    table: all methods at all cells, on ideal symbols and through the radio; the other rows are the properties that are
+    asked of the model. The whole of it over Kodak takes hours: see docs/quality.md.
+    """
+    limit = limit or (2 if quick else None)
     try:
-        conditions = parse_channel(channel)
-    except SdrError as error:
-        raise SystemExit(str(error)) from error
-    counts: list[int | None] = [*steps] or [None]
-    points = [
-        Point(file, snr, ratio, count, channel, seed)
-        for snr, ratio, count, file in itertools.product(snr_db, cbr, counts, files)
-    ]
-    thumbnails = out / "thumbnails"
-    thumbnails.mkdir(parents=True, exist_ok=True)
-    rows, failed, begun = [], [], time.monotonic()
-    # Before the run: what is committed meanwhile has no part in it.
-    describe = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
-    commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip()
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with (
-        ProcessPoolExecutor(workers, initializer=_load, initargs=((model, baseline), threads)) as pool,
-        Progress(console=Console(stderr=True)) as bar,
-    ):
-        task = bar.add_task("pictures", total=len(points))
-        futures = {pool.submit(measure, point, thumbnails): point for point in points}
-        for future in as_completed(futures):
-            bar.advance(task)
-            try:
-                rows.append(future.result())
-            except (ModelError, RuntimeError) as error:
-                failed.append({"picture": futures[future].picture.name, "reason": str(error)})
-    rows.sort(key=lambda row: (row["snr_db"], row["cbr"], row["steps"] or 0, row["picture"]))
-    cells = means(rows)
+        sources = Sources(models(runs, weights or []), pictures, masked)
+        grid = Grid(
+            tuple(snr_db or ((0.0, 10.0) if quick else SNRS)),
+            tuple(cbr or (("1/24",) if quick else CBRS)),
+            pictures_in(pictures, limit),
+            pictures_in(masked, limit, masked=True) if masked is not None else (),
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        store = Store(out / "trials.jsonl", sources)
+    except (ModelError, OSError) as error:
+        print(f"quality: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    chosen = [name for name in ("table", *ROWS) if not only or name in {str(one) for one in only}]
+    origin = provenance([])
+    trials = [trial for name in chosen for trial in (everything if name == "table" else ROWS[name].plan)(grid)]
+    begun = time.monotonic()
+    measure(trials, store, workers, origin["commit"])
+    findings = {name: judge(name, grid, store) for name in ROWS}
+    entries = render.means(store, grid)
+    arguments = [_shown(argument, (pictures, masked, runs, out)) for argument in sys.argv[1:]]
     report = {
-        "command": " ".join(["python", "benchmarks/quality.py", *(_shown(a, pictures) for a in sys.argv[1:])]),
-        "commit": commit,
-        "weights_sha256": {"lrisc": verify(model).digest, "deepjscc": verify(baseline).digest},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        **origin,
+        "command": shlex.join(["python", "benchmarks/quality.py", *arguments]),
         "minutes": round((time.monotonic() - begun) / 60, 1),
-        "workers": workers,
-        "channel": asdict(conditions),
-        "means": cells,
-        "failed": failed,
-        "pictures": rows,
+        "weights_sha256": store.weights,
+        "grid": asdict(grid),
+        "rows": {name: asdict(finding) for name, finding in findings.items()},
+        "means": entries,
     }
-    (out / "quality.json").write_text(json.dumps(report, indent=1) + "\n")
-    (out / "quality.md").write_text(f"`{report['command']}`, {len(files)} pictures\n\n{table(cells)}")
-    for label in sorted({_label(point) for point in points}):
-        sheet(sorted(thumbnails.glob(f"{label}_*.png"))).save(out / f"quality_{label}.jpg", quality=85)
-    print(table(cells))
-    for failure in failed:
-        print(f"failed: {failure['picture']}: {failure['reason']}")
+    files = [*render.curves(entries, grid, out), *render.draw_steps(findings["steps"], out)]
+    files += render.picture_grid(grid, sources, out) if "table" in chosen else []
+    replace_text(out / "quality.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    replace_text(out / "quality.md", markdown(ROWS, findings, report, files))
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False))
+    else:
+        print(render.properties(ROWS, findings))
 
 
-def _shown(argument: str, pictures: Path) -> str:
-    """The argument as a stranger would write it: the picture folder by its own name."""
-    return pictures.name + "/" if argument == str(pictures) else argument
+def _shown(argument: str, paths: Iterable[Path | None]) -> str:
+    """An argument as a stranger would write it: folders by their own names."""
+    named = next((path for path in paths if path is not None and argument == str(path)), None)
+    return argument if named is None else f"{named.name}/"
 
 
 if __name__ == "__main__":

@@ -121,6 +121,36 @@ def lpips(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h2 w2 
         return float(_alex()(_unit_range(reference), _unit_range(test)))
 
 
+def texture_distance(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarray, "h2 w2 3"]) -> float:
+    """Fréchet distance between the features that occur in two pictures, wherever they occur; 0 for identical ones.
+
+    The single-image FID of Shaham, Dekel and Michaeli, "SinGAN", ICCV 2019 (arXiv 1905.01164), section 3, on the second
+    layer of AlexNet in place of Inception's: a distance of distributions within a picture, which lost or smeared texture
+    raises and texture that merely lies elsewhere does not. No training here has seen it.
+
+    Raises:
+        ModelError: the sizes differ, a side is under 31 pixels, or the backbone cannot be had.
+    """
+    _same_size(reference, test)
+    if (missing := _lpips_missing(reference)) is not None:
+        raise ModelError(missing)
+    (mean, covariance), (other_mean, other_covariance) = (_texture(picture) for picture in (reference, test))
+    values, vectors = np.linalg.eigh(covariance)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.linalg.eigvalsh(root @ other_covariance @ root)
+    spread = np.trace(covariance) + np.trace(other_covariance) - 2 * np.sqrt(cross.clip(0)).sum()
+    return max(0.0, float(np.square(mean - other_mean).sum() + spread))
+
+
+def _texture(picture: UInt8[np.ndarray, "h w 3"]) -> tuple[Float64[np.ndarray, "c"], Float64[np.ndarray, "c c"]]:
+    """Mean and covariance over the picture of AlexNet's second layer."""
+    net = _alex()
+    with torch.inference_mode():
+        scaled = (2.0 * _unit_range(picture) - 1.0 - net.shift) / net.scale
+        features = net.features[: BACKBONES["alex"].taps[1] + 1](scaled)[0].flatten(1).double().numpy()
+    return features.mean(axis=1), np.atleast_2d(np.cov(features, bias=True))
+
+
 @functools.cache
 def _alex() -> LPIPS:
     return LPIPS("alex")

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import UInt8
+from PIL import Image, ImageFilter
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from models.errors import ModelError
-from models.metrics import ms_ssim, psnr_db, quality
+from models.metrics import ms_ssim, psnr_db, quality, texture_distance
 
 Rgb = UInt8[np.ndarray, "h w 3"]
 
@@ -99,3 +100,18 @@ def test_pictures_of_two_sizes_cannot_be_compared(photo: Rgb) -> None:
     for measure in (quality, psnr_db, ms_ssim):
         with pytest.raises(ModelError, match="256x192 and 255x192"):
             measure(photo, photo[:, :-1])
+
+
+@pytest.mark.usefixtures("alexnet")
+def test_texture_distance_sees_what_textures_there_are_not_where(photo: Rgb) -> None:
+    assert texture_distance(photo, photo) == pytest.approx(0, abs=1e-3)
+    smeared = np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(1)))
+    moved = np.ascontiguousarray(photo[:, ::-1])
+    lost = [texture_distance(photo, noisy(photo, deviation)) for deviation in (2, 8, 20)]
+    assert lost == sorted(lost) and lost[0] > 0.01
+    assert texture_distance(photo, moved) < 0.5 * texture_distance(photo, smeared)
+    assert texture_distance(photo, smeared) == pytest.approx(texture_distance(smeared, photo), rel=1e-6)
+    with pytest.raises(ModelError, match="one size"):
+        texture_distance(photo, photo[1:])
+    with pytest.raises(ModelError, match="31 pixels"):
+        texture_distance(photo[:20], photo[:20])
