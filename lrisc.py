@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from calibration.errors import CampaignError
-from commands import doctor, inspect, loopback, receive, send, sweep, train
+from commands import doctor, inspect, loopback, radios, receive, send, sweep, train
 from commands.common import UsageError
 from flowgraphs.errors import LinkError
 from models.errors import ModelError
@@ -18,12 +18,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Photographs over software-defined radio with learned joint source-channel coding and a diffusion decoder.",
 )
-for command in (loopback, send, receive, inspect, train, sweep, doctor):
+for command in (loopback, send, receive, inspect, radios, train, sweep, doctor):
     name = command.__name__.rpartition(".")[2]
     app.command(name, epilog=command.EPILOG)(getattr(command, name))
 
 # Click's ClickException, by way of a public name: newer releases of typer carry a click of their own.
 CommandLineError: type[Any] = typer.BadParameter.__mro__[2]
+_INTERRUPTED = 130
+_KEPT = "lrisc: interrupted; what was finished is kept"
 
 
 def main() -> None:
@@ -41,8 +43,10 @@ def main() -> None:
         print(f"lrisc: {error}", file=sys.stderr)
         sys.exit(1)
     except (typer.Abort, KeyboardInterrupt):
-        print("lrisc: interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+        print(_KEPT, file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    if code == _INTERRUPTED:  # typer's answer to Ctrl-C
+        print(_KEPT, file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
