@@ -1,26 +1,28 @@
-"""What flowgraphs take and leave: an encoded picture in, received images out, as .npz files without pickle.
+"""Encoded pictures on their way between processes, and received images that wait in a file, as .npz without pickle.
 
-A neural network must not run inside a flowgraph, where it would stall the samples: pictures are encoded before it
-starts and decoded after it. Every value stands in the file under its field's name, those of the n-th received image
-after `n.`; `side` is uint8, and absent where it was lost.
+Every value stands in the archive under its field's name; `side` is uint8, and absent where it was lost.
 """
 
+import io
 import os
+import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Complex64
+from jaxtyping import Complex64, UInt8
 
 from sdr.errors import SdrError
 from sdr.receive import ReceivedImage
 
-_VECTORS = {"symbols": np.complex64, "noise_var": np.float32, "side": np.uint8}
-_COUNT = "images"
+_ARRAYS = {"symbols": (1, np.complex64), "noise_var": (1, np.float32), "side": (1, np.uint8), "picture": (3, np.uint8)}
+_KINDS = {int: "i", float: "f", str: "U"}
+_LENGTH = struct.Struct("<Q")
+_LONGEST = 1 << 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,85 +34,89 @@ class Outgoing:
     session: int
     image_id: int
     repetition: int
+    picture: UInt8[np.ndarray, "h w 3"]
+    """What was encoded."""
+    name: str
+    """Its file, to be shown."""
 
 
 _Item = TypeVar("_Item", Outgoing, ReceivedImage)
 
 
-def write_outgoing(path: Path, outgoing: Outgoing) -> None:
-    """Write an encoded picture for a transmitter block. Raises SdrError if the file cannot be written."""
-    _save(path, _to_arrays(outgoing, ""))
+def put(stream: io.BufferedIOBase, outgoing: Outgoing) -> None:
+    """Write an encoded picture into a pipe."""
+    packed = io.BytesIO()
+    np.savez(packed, **_to_arrays(outgoing))
+    stream.write(_LENGTH.pack(packed.tell()) + packed.getvalue())
+    stream.flush()
 
 
-def read_outgoing(path: Path) -> Outgoing:
-    """Read an encoded picture. Raises SdrError if the file cannot be read or holds something else."""
-    return _from_arrays(Outgoing, _load(path), "", path)
+def get(stream: io.BufferedIOBase) -> Outgoing | None:
+    """Read an encoded picture from a pipe; None where it has ended. Raises SdrError for anything else in it."""
+    head = stream.read(_LENGTH.size)
+    length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else 0
+    packed = stream.read(length) if length <= _LONGEST else b""
+    if not head or len(packed) < max(length, 1):
+        return None
+    return _parse(Outgoing, io.BytesIO(packed), "the encoder's answer")
 
 
-def write_received(path: Path, images: Sequence[ReceivedImage]) -> None:
-    """Write what a receiver block found, which may be nothing. Raises SdrError if the file cannot be written."""
-    arrays = {_COUNT: np.asarray(len(images))}
-    for index, image in enumerate(images):
-        arrays |= _to_arrays(image, f"{index}.")
-    _save(path, arrays)
-
-
-def read_received(path: Path) -> list[ReceivedImage]:
-    """Read received images in the order of their completion. Raises SdrError as `read_outgoing` does."""
-    arrays = _load(path)
-    count = arrays.get(_COUNT)
-    if count is None or count.ndim or count.dtype.kind != "i":
-        raise SdrError(f"{path} holds no received images: '{_COUNT}' is missing or of another type")
-    return [_from_arrays(ReceivedImage, arrays, f"{index}.", path) for index in range(int(count))]
-
-
-def _to_arrays(item: Outgoing | ReceivedImage, prefix: str) -> dict[str, np.ndarray]:
-    values = {field.name: getattr(item, field.name) for field in fields(item)}
-    return {
-        prefix + name: np.frombuffer(value, np.uint8) if isinstance(value, bytes) else np.asarray(value)
-        for name, value in values.items()
-        if value is not None
-    }
-
-
-def _from_arrays(kind: type[_Item], arrays: Mapping[str, np.ndarray], prefix: str, path: Path) -> _Item:
-    values: dict[str, Any] = {}
-    for field in fields(kind):
-        name, array = field.name, arrays.get(prefix + field.name)
-        if array is None and name == "side" and kind is ReceivedImage:
-            values[name] = None
-        elif array is None or not _fits(array, name, field.type):
-            raise SdrError(f"{path} is no {kind.__name__} file: '{prefix}{name}' is missing or of another type")
-        elif name in _VECTORS:
-            values[name] = array.tobytes() if name == "side" else array
-        else:
-            values[name] = array.item()
-    return kind(**values)
-
-
-def _fits(array: np.ndarray, name: str, kind: object) -> bool:
-    if name in _VECTORS:
-        return array.ndim == 1 and array.dtype == _VECTORS[name]
-    return array.ndim == 0 and array.dtype.kind == ("f" if kind is float else "i")
-
-
-def _save(path: Path, arrays: Mapping[str, Any]) -> None:
+def write_image(path: Path, image: ReceivedImage) -> None:
+    """Keep a received image that was not decoded. Raises SdrError if the file cannot be written."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **_to_arrays(image))
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise SdrError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def read_image(path: Path) -> ReceivedImage:
+    """Read a received image. Raises SdrError if the file cannot be read or holds something else."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive.items())
+        with open(path, "rb") as file:
+            return _parse(ReceivedImage, file, str(path))
     except OSError as error:
         raise SdrError(f"cannot read {path}: {error.strerror or error}") from error
-    except (EOFError, MemoryError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise SdrError(f"{path} is not an .npz file of plain arrays, or is damaged") from error
+
+
+def _to_arrays(item: Outgoing | ReceivedImage) -> dict[str, Any]:
+    values = {field.name: getattr(item, field.name) for field in fields(item)}
+    return {
+        name: np.frombuffer(value, np.uint8) if isinstance(value, bytes) else np.asarray(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _parse(kind: type[_Item], file: io.BufferedIOBase, name: str) -> _Item:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive.items())
+    except (AttributeError, EOFError, MemoryError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error):
+        raise SdrError(f"{name} is not an .npz file of plain arrays, or is damaged") from None
+    return _from_arrays(kind, arrays, name)
+
+
+def _from_arrays(kind: type[_Item], arrays: Mapping[str, np.ndarray], source: str) -> _Item:
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        name, array = field.name, arrays.get(field.name)
+        if array is None and name == "side" and kind is ReceivedImage:
+            values[name] = None
+        elif array is None or not _fits(array, name, field.type):
+            raise SdrError(f"{source} is no {kind.__name__}: '{name}' is missing or of another type")
+        elif name in _ARRAYS:
+            values[name] = array.tobytes() if name == "side" else array
+        else:
+            values[name] = array.item()
+    return kind(**values)
+
+
+def _fits(array: np.ndarray, name: str, kind: Any) -> bool:
+    if name in _ARRAYS:
+        return (array.ndim, array.dtype) == _ARRAYS[name]
+    return array.ndim == 0 and array.dtype.kind == _KINDS[kind]

@@ -1,52 +1,113 @@
 """The transmitter as a GNU Radio source."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pmt
 from gnuradio import gr
-from jaxtyping import Complex64
 
-from flowgraphs.exchange import Outgoing, read_outgoing
-from sdr.transmit import transmit
-from sdr.waveform import DEFAULT
+from flowgraphs.bursts import Burst, Bursts
+from flowgraphs.encoder import Encoder
+from flowgraphs.pdu import picture_to_pdu
+from flowgraphs.run import say
+from sdr.safety import TransmitGuard
+from sdr.station import load_station
+from sdr.waveform import DEFAULT, Waveform
 
+_LENGTH, _PICTURES = pmt.intern("packet_len"), pmt.intern("pictures")
+_WAIT_S = 0.1
 _DONE = -1
 
 
-def modulate(outgoing: Outgoing) -> Complex64[np.ndarray, "n"]:
-    """Samples of an encoded picture on the default waveform. Raises SdrError for what no header can express."""
-    return transmit(
-        outgoing.symbols,
-        outgoing.side,
-        DEFAULT,
-        session=outgoing.session,
-        image_id=outgoing.image_id,
-        repetition=outgoing.repetition,
-    ).samples
-
-
 class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type information
-    """The packets of one encoded picture, then silence, then the end of the stream.
+    """Pictures as bursts of packets, each tagged with its length as `packet_len`; message port `pictures` shows them.
 
-    input_file: an .npz of flowgraphs.exchange; None, for GNU Radio Companion to look at the ports, sends nothing.
-    tail_samples: length of the silence.
+    pictures: file or folder; '' (for GNU Radio Companion, which looks at the ports) sends nothing.
+    model, cbr, snr_hint_db, seed, repeat: see flowgraphs.encoder.Encoder.
+    waveform: None is the default one.
+    lead_samples, silence_samples, multiple, pause_s, drain_s: see flowgraphs.bursts.Bursts.
+    station: whose duty cycle is kept; '' is none.
+    fill: give zeros for ever where there is nothing to send, untagged, instead of waiting for it.
 
-    Raises SdrError for a file that cannot be sent: here and not in the threads of the flowgraph, which cannot.
+    Raises SdrError: the station does not allow this waveform.
     """
 
-    burst_samples: int
-    """Length of the packets without the silence."""
-
-    def __init__(self, input_file: str | None = None, tail_samples: int = 0) -> None:
+    def __init__(
+        self,
+        pictures: str = "",
+        model: str = "lrisc",
+        cbr: str = "1/12",
+        snr_hint_db: float = 10.0,
+        seed: int | None = None,
+        repeat: bool = False,
+        waveform: Waveform | None = None,
+        station: str = "",
+        lead_samples: int = 0,
+        silence_samples: int = 0,
+        multiple: int = 1,
+        pause_s: float = 0.0,
+        drain_s: float = 0.0,
+        fill: bool = False,
+    ) -> None:
         gr.sync_block.__init__(self, name="LRISC transmitter", in_sig=None, out_sig=[np.complex64])
-        burst = np.empty(0, np.complex64) if input_file is None else modulate(read_outgoing(Path(input_file)))
-        self.burst_samples = burst.size
-        self._samples = np.concatenate([burst, np.zeros(tail_samples, np.complex64)])
-        self._position = 0
+        self.message_port_register_out(_PICTURES)
+        self._pictures, self._waveform, self._fill = pictures, waveform or DEFAULT, fill
+        self._encoding: dict[str, Any] = {
+            "model": model,
+            "cbr": cbr,
+            "snr_hint_db": snr_hint_db,
+            "seed": seed,
+            "repeat": bool(repeat),
+        }
+        self._shape: dict[str, Any] = {
+            "lead_samples": lead_samples,
+            "silence_samples": silence_samples,
+            "multiple": multiple,
+        }
+        self._timing: dict[str, Any] = {"pause_s": pause_s, "drain_s": drain_s}
+        self._guard = TransmitGuard(load_station(Path(station)), self._waveform) if station else None
+        self._samples = np.empty(0, np.complex64)
+        self.sent = 0
+        """Pictures."""
+        self.problem: str | None = None
+        """Why it sends nothing more."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it cannot send."""
+        return self.problem is not None
+
+    def start(self) -> bool:
+        """Called as the flowgraph starts: the encoder loads its model in a process of its own."""
+        encoder = Encoder(self._pictures, **self._encoding)
+        self.bursts = Bursts(encoder, self._waveform, guard=self._guard, **self._shape, **self._timing)
+        return True
+
+    def stop(self) -> bool:
+        """Called when the flowgraph has ended."""
+        self.bursts.close()
+        return True
 
     def work(self, input_items: list[np.ndarray], output_items: list[np.ndarray]) -> int:
         """Copy the next samples into GNU Radio's buffer."""
-        chunk = self._samples[self._position : self._position + output_items[0].size]
-        output_items[0][: chunk.size] = chunk
-        self._position += chunk.size
-        return chunk.size or _DONE
+        out = output_items[0]
+        if not self._samples.size and (burst := self.bursts.take(0.0 if self._fill else _WAIT_S)) is not None:
+            self._begin(burst)
+        if not self._samples.size:
+            if self.bursts.over and self.bursts.problem is not None and self.problem is None:
+                self.problem = self.bursts.problem
+                say(self.problem)
+            out[:] = 0
+            return out.size if self._fill else _DONE if self.bursts.over else 0
+        chunk, self._samples = np.split(self._samples, [out.size])
+        out[: chunk.size] = chunk
+        return int(chunk.size)
+
+    def _begin(self, burst: Burst) -> None:
+        self._samples = burst.samples
+        if not self._fill:
+            self.add_item_tag(0, self.nitems_written(0), _LENGTH, pmt.from_long(burst.samples.size))
+        self.sent += 1
+        numbers = {"name": burst.outgoing.name, "packets": burst.packets, "air_s": burst.air_s, "sent": self.sent}
+        self.message_port_pub(_PICTURES, picture_to_pdu(burst.outgoing.picture, numbers))

@@ -1,0 +1,132 @@
+"""Pictures to bursts of samples, encoded ahead of time and given out when each is due."""
+
+import contextlib
+import queue
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Complex64
+
+from flowgraphs.encoder import Encoder
+from flowgraphs.errors import LinkError
+from flowgraphs.exchange import Outgoing
+from sdr.errors import SdrError
+from sdr.safety import TransmitGuard
+from sdr.transmit import transmit
+from sdr.waveform import Waveform
+
+
+@dataclass(frozen=True, eq=False)
+class Burst:
+    """All packets of a picture, with silence around them."""
+
+    outgoing: Outgoing
+    samples: Complex64[np.ndarray, "n"]
+    packets: int
+    air_s: float
+    """How long the packets take."""
+
+
+def make_burst(
+    outgoing: Outgoing, waveform: Waveform, *, lead_samples: int = 0, silence_samples: int = 0, multiple: int = 1
+) -> Burst:
+    """A picture's packets between two silences, the second as long or longer: up to a multiple of a length.
+
+    Raises SdrError for what no header can express.
+    """
+    sent = transmit(
+        outgoing.symbols,
+        outgoing.side,
+        waveform,
+        session=outgoing.session,
+        image_id=outgoing.image_id,
+        repetition=outgoing.repetition,
+    )
+    length = lead_samples + sent.samples.size + silence_samples
+    samples = np.pad(sent.samples, (lead_samples, silence_samples + -length % multiple))
+    return Burst(outgoing, samples, len(sent.packets), sent.samples.size / waveform.sample_rate_hz)
+
+
+class Bursts:
+    """Bursts of the pictures that `source` gives, the next one prepared by a thread while one is on its way.
+
+    lead_samples: of silence before the first burst; silence_samples and multiple: see `make_burst`.
+    pause_s: from the start of one burst to the next, at least; drain_s: from that of the last one to `over`.
+    guard: whose duty cycle is kept; None: none.
+    """
+
+    over = False
+    """Nothing more comes."""
+    problem: str | None = None
+    """Why nothing more comes, if it is not that all have been sent."""
+
+    def __init__(
+        self,
+        source: Encoder,
+        waveform: Waveform,
+        *,
+        lead_samples: int,
+        silence_samples: int,
+        multiple: int,
+        pause_s: float,
+        drain_s: float,
+        guard: TransmitGuard | None,
+    ) -> None:
+        self._source, self._waveform, self._guard = source, waveform, guard
+        self._lead_samples, self._shape = lead_samples, {"silence_samples": silence_samples, "multiple": multiple}
+        self._pause_s, self._drain_s = pause_s, drain_s
+        self._ready: queue.Queue[Burst | None] = queue.Queue(maxsize=1)
+        self._due_s = self._silent_until_s = self._drained_s = 0.0
+        self._ended = False
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._prepare, name="bursts", daemon=True)
+        self._thread.start()
+
+    def take(self, wait_s: float) -> Burst | None:
+        """The next burst if it is due within that time. It is taken to be on the air from now on."""
+        left_s = self._due_s - time.monotonic()
+        if left_s > wait_s:
+            time.sleep(wait_s)
+            return None
+        time.sleep(max(left_s, 0.0))
+        if self._ended:
+            self.over = True
+            return None
+        try:
+            burst = self._ready.get(timeout=max(wait_s, 1e-3))
+        except queue.Empty:
+            return None
+        now = time.monotonic()
+        if burst is None:
+            self._ended = True
+            self._due_s = max(self._silent_until_s, self._drained_s)
+            return None
+        if self._guard is not None:
+            self._guard.note(burst.air_s)
+            self._silent_until_s = now + burst.air_s + self._guard.wait_s()
+        self._drained_s = now + self._drain_s
+        self._due_s = max(now + self._pause_s, self._silent_until_s)
+        return burst
+
+    def close(self) -> None:
+        """End what prepares bursts."""
+        self._closed.set()
+        self._source.close()
+        self._thread.join()
+
+    def _prepare(self) -> None:
+        try:
+            for outgoing in self._source:
+                self._put(make_burst(outgoing, self._waveform, lead_samples=self._lead_samples, **self._shape))
+                self._lead_samples = 0
+        except (LinkError, SdrError) as error:
+            self.problem = str(error)
+        self._put(None)
+
+    def _put(self, burst: Burst | None) -> None:
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self._ready.put(burst, timeout=0.1)
+                return
