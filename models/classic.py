@@ -16,12 +16,12 @@ from jaxtyping import Complex64, Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.codec import Encoded, check_received, check_request
+from models.codec import Encoded, check_received, check_request, grey_picture
 from models.errors import ModelError
 from models.modulation import to_complex, to_reals
-from models.side import Side, pack, unpack
+from models.side import Side, pack, round_hint, unpack
 from models.tensors import from_tensor, to_tensor
-from models.weights import Card, opened, save_module, write_card
+from models.weights import Card, load_module, opened, save_module, write_card
 
 STRIDE = 4  # of the latent grid, pixels
 
@@ -69,15 +69,26 @@ class ClassicNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
 
 
 class ClassicCodec:
-    """A trained `ClassicNetwork` as a `Codec`.
+    """Trained `ClassicNetwork`s as a `Codec`, each for one cell of SNR and CBR.
 
-    Its payload alone meets the CBR that it was built for, and side information comes on top: there is no smaller number
-    of symbols that it could send, and the fraction of a percent is in its favour.
+    The sender takes the network of the asked CBR whose SNR is nearest to its hint, which the receiver knows as well.
+    The payload alone meets the CBR, and side information comes on top: there is no smaller number of symbols that a
+    network could send, and the fraction of a percent is in its favour. Sides that are no multiples of 4 are filled up.
+
+    Args:
+        card: of the weights; its hash gives the id that travels in the side information.
+        networks: at least one, no two of one cell.
+
+    Raises:
+        ModelError: two of one cell.
     """
 
-    def __init__(self, card: Card, network: ClassicNetwork) -> None:
+    def __init__(self, card: Card, *networks: ClassicNetwork) -> None:
         self.card, self.name = card, card.name
-        self.network = network.eval().requires_grad_(False)
+        self.networks = tuple(network.eval().requires_grad_(False) for network in networks)
+        cells = {(network.config.snr_db, network.config.channels) for network in networks}
+        if len(cells) < len(networks):
+            raise ModelError(f"{card.name or 'this codec'} has two networks for one SNR and CBR: keep one of them")
 
     @classmethod
     def from_pretrained(cls, model: str | Path, device: str = "cpu") -> "ClassicCodec":
@@ -87,13 +98,39 @@ class ClassicCodec:
             ModelError: not found, altered, or of another architecture.
         """
         with opened(str(model)) as (folder, card):
-            network = ClassicNetwork.from_pretrained(folder / "classic", torch_dtype=torch.float32)
-        return cls(card, network.to(device))
+            configs = sorted((folder / "classic").rglob("config.json"))
+            networks = [load_module(ClassicNetwork, config.parent).to(device) for config in configs]
+        if not networks:
+            raise ModelError(f"{folder / 'classic'} holds no network: fetch the folder again")
+        return cls(card, *networks)
 
     def save(self, folder: Path, name: str) -> Card:
         """Writes a folder for `from_pretrained`; converts this codec's own weights to fp16 on the way."""
-        save_module(self.network, folder / "classic")
+        for network in self.networks:
+            cell = f"{network.config.snr_db:g}dB_1-{1 / network.cbr:g}"
+            save_module(network, folder / "classic" / cell)
         return write_card(folder, name, default_steps=0)
+
+    @property
+    def network(self) -> ClassicNetwork:
+        """The only one of a single cell, the first of several."""
+        first: ClassicNetwork = self.networks[0]
+        return first
+
+    @property
+    def parameters(self) -> int:
+        """Of one network: no picture meets more than one."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def digest(self) -> str:
+        """Hash of the weights."""
+        return self.card.digest
+
+    @property
+    def device(self) -> str:
+        """That the networks are on."""
+        return str(self.network.device)
 
     @torch.inference_mode()
     def encode(
@@ -105,20 +142,24 @@ class ClassicCodec:
         mask: Float32[np.ndarray, "h2 w2"] | None,
         side_symbols: Callable[[int], int],
     ) -> Encoded:
-        """See `Codec.encode`; takes no notice of `mask` and of the SNR, and knows one CBR."""
-        check_request(cbr, snr_hint_db)
-        if abs(cbr / self.network.cbr - 1) > 0.01:
-            raise ModelError(f"{self.name} sends at CBR 1/{1 / self.network.cbr:g} only, not at {cbr:g}")
+        """See `Codec.encode`; takes no notice of `mask`, and knows the CBRs of its networks only."""
+        check_request(image, mask, cbr, snr_hint_db)
+        able = [network for network in self.networks if abs(cbr / network.cbr - 1) < 0.01]
+        if not able:
+            known = " and ".join(f"1/{1 / cbr:g}" for cbr in sorted({network.cbr for network in self.networks}))
+            raise ModelError(f"{self.name} sends at CBR {known} only, not at {cbr:g}")
         height, width = image.shape[:2]
-        symbols = self.network.transmit(to_tensor(image, STRIDE, self.network.device))
-        side = pack(Side(self.card.model_id, height, width, 0, snr_hint_db))
+        hint_db = round_hint(snr_hint_db)
+        network = _nearest(able, hint_db)
+        symbols = network.transmit(to_tensor(image, STRIDE, network.device))
+        side = pack(Side(self.card.model_id, height, width, 0, hint_db))
         return Encoded(symbols.flatten().cpu().numpy().astype(np.complex64), side)
 
     @torch.inference_mode()
     def decode(
         self,
         symbols: Complex64[np.ndarray, "n"],
-        noise_var: Float32[np.ndarray, "n"],
+        noise_var: Float32[np.ndarray, "m"],
         snr_db: float,
         side: bytes,
         *,
@@ -131,13 +172,33 @@ class ClassicCodec:
         contents = unpack(side)
         if contents.model_id != self.card.model_id:
             raise ModelError(f"the picture was encoded with other weights than {self.name!r}; both ends need the same")
-        grid = (-(-contents.height // STRIDE), -(-contents.width // STRIDE))
-        expected = self.network.config.channels // 2 * grid[0] * grid[1]
-        if len(symbols) != expected:
-            raise ModelError(f"a {contents.width}×{contents.height} picture has {expected} symbols, not {len(symbols)}")
-        known = np.where(np.isinf(noise_var), 0, symbols).astype(np.complex64)
-        received = torch.from_numpy(known).view(1, -1, *grid).to(self.network.device)
-        return from_tensor(self.network.receive(received), contents.height, contents.width)
+        rows, columns = -(-contents.height // STRIDE), -(-contents.width // STRIDE)
+        counts = {network: network.config.channels // 2 * rows * columns for network in self.networks}
+        able = [network for network, count in counts.items() if count == len(symbols)]
+        if not able:
+            known = " or ".join(str(count) for count in sorted(set(counts.values())))
+            raise ModelError(f"a {contents.width}×{contents.height} picture has {known} symbols, not {len(symbols)}")
+        if np.isinf(noise_var).all():
+            return grey_picture(contents.height, contents.width)
+        network = _nearest(able, contents.hint_db)
+        heard = np.where(np.isinf(noise_var), 0, symbols).astype(np.complex64)
+        received = torch.from_numpy(heard).view(1, -1, rows, columns).to(network.device)
+        return from_tensor(network.receive(received), contents.height, contents.width)
+
+
+def _nearest(networks: Sequence[ClassicNetwork], hint_db: float) -> ClassicNetwork:
+    """The network for the hint; of two that are equally near, the one for the lower SNR."""
+    return min(networks, key=lambda network: (abs(network.config.snr_db - hint_db), network.config.snr_db))
+
+
+def merge(folders: Sequence[Path], out: Path, name: str) -> None:
+    """Writes one codec folder of several that were trained for a cell each.
+
+    Raises:
+        ModelError: a folder that cannot be loaded, two of one cell.
+    """
+    networks = [network for folder in folders for network in ClassicCodec.from_pretrained(folder).networks]
+    ClassicCodec(Card(name, 0, {}), *networks).save(out, name)
 
 
 def draw_awgn(

@@ -1,7 +1,7 @@
 """The codecs LRISC and DeepJSCC: numpy pictures in and out around the trained networks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.channel import HINT_RANGE_DB
-from models.codec import Encoded, check_received, check_request
+from models.codec import Encoded, check_received, check_request, grey_picture
 from models.denoiser import Denoiser
 from models.errors import ModelError
 from models.jscc import rate_map
@@ -20,13 +20,14 @@ from models.modulation import byte_to_gain, from_stream, gain_to_byte, sent_mask
 from models.network import JsccNetwork
 from models.rate import LEVELS, ROI_GAIN, allocate, spread_remainder
 from models.sampler import TRAIN_STEPS, make_scheduler, sample
-from models.side import GROUP_SIZES, LONGEST_SIDE, Side, group_grid, pack, round_hint, unpack
+from models.side import GROUP_SIZES, Side, group_grid, pack, round_hint, unpack
 from models.tensors import from_tensor, to_tensor
 from models.transform import PATCH
-from models.weights import Card, opened, save_module, write_card
+from models.weights import Card, load_module, opened, save_module, write_card
 
 MAP_SHARE = 0.05  # the rate map may cost this share of the symbols; coarser groups, then a uniform rate, otherwise
 ROI_SHARE = 0.15  # the same with a region of interest, for which there is no map-free way
+ROI_LEAST = 1 / 16  # a region of interest that weighs less is none: weights travel in eighths
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +74,10 @@ class JsccCodec:
             ModelError: not found, altered, or of another architecture.
         """
         with opened(str(model)) as (folder, card):
-            network = JsccNetwork.from_pretrained(folder / "jscc", torch_dtype=torch.float32)
+            network = load_module(JsccNetwork, folder / "jscc")
             denoiser, scheduler = None, None
             if (folder / "denoiser").is_dir():
-                denoiser = Denoiser.from_pretrained(folder / "denoiser", torch_dtype=torch.float32).to(device)
+                denoiser = load_module(Denoiser, folder / "denoiser").to(device)
                 scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
         return cls(card, network.to(device), denoiser, scheduler)
 
@@ -87,6 +88,16 @@ class JsccCodec:
             save_module(self.denoiser, folder / "denoiser")
             self.scheduler.save_pretrained(folder / "scheduler")
         return write_card(folder, name, default_steps)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the weights."""
+        return self.card.digest
+
+    @property
+    def device(self) -> str:
+        """That the networks are on."""
+        return str(self.network.device)
 
     @property
     def parameters(self) -> int:
@@ -105,16 +116,10 @@ class JsccCodec:
         side_symbols: Callable[[int], int],
     ) -> Encoded:
         """See `Codec.encode`. DeepJSCC's uniform rate takes no notice of `mask`, and an empty one changes nothing."""
-        check_request(cbr, snr_hint_db)
+        check_request(image, mask, cbr, snr_hint_db)
         height, width = image.shape[:2]
-        if mask is not None and mask.shape != (height, width):
-            raise ModelError(f"the region of interest is {mask.shape[1]}×{mask.shape[0]}, the picture {width}×{height}")
-        if mask is not None and not (np.isfinite(mask).all() and mask.min() >= 0 and mask.max() <= 1):
-            raise ModelError("the region of interest has values outside 0…1: scale it, and leave no NaN")
-        if mask is not None and (self.network.prior is None or not mask.any()):
+        if mask is not None and (self.network.prior is None or mask.max() < ROI_LEAST):
             mask = None
-        if max(height, width) > LONGEST_SIDE:
-            raise ModelError(f"a {width}×{height} picture is too long: its sides may have up to {LONGEST_SIDE} pixels")
         pixels = to_tensor(image, PATCH, self.network.device)
         total = int(cbr * 3 * height * width)
         hint_db = min(snr_hint_db, HINT_RANGE_DB[1])  # above what the networks were trained on they get worse
@@ -134,7 +139,7 @@ class JsccCodec:
         stream = to_stream(sent.symbols[0], sent_mask(counts, self.network.symbol_limit)[0])
         gain = gain_to_byte(sent.power.item())
         symbols = (stream / sent.power.sqrt()).cpu().numpy().astype(np.complex64)
-        return Encoded(symbols, pack(Side(**{**vars(side), "gain": gain})))
+        return Encoded(symbols, pack(replace(side, gain=gain)))
 
     @torch.inference_mode()
     def decode(
@@ -207,6 +212,7 @@ class JsccCodec:
         roi = torch.cat([self._roi(side) for side in sides])
         counts = _joined([item.counts for item in batch])
         received = [_joined([item.symbols for item in batch]), _joined([item.noise_var for item in batch])]
+        silent = [bool(item.noise_var.isinf().all()) for item in batch]
         batch.clear()
         base = self.network.receive(*received, power, counts, roi, snr, hint)
         received.clear()  # of a large picture, a hundred megabytes that the denoiser can use
@@ -215,7 +221,10 @@ class JsccCodec:
             rate = rate_map(counts).mean(dim=(1, 2, 3))
             generators = [torch.Generator().manual_seed(seed) for seed in seeds]
             result = sample(self.denoiser, self.scheduler, base, snr, rate, steps, generators, progress)
-        return [from_tensor(image[None], side.height, side.width) for image, side in zip(result, sides, strict=True)]
+        return [
+            grey_picture(side.height, side.width) if nothing else from_tensor(image[None], side.height, side.width)
+            for image, side, nothing in zip(result, sides, silent, strict=True)
+        ]
 
     def _with_maps(
         self,
@@ -226,7 +235,7 @@ class JsccCodec:
         side_symbols: Callable[[int], int],
     ) -> Side:
         """The finest rate map (and region of interest) that stays within its share of `total` symbols."""
-        if self.network.prior is None:
+        if self.network.prior is None or (mask is None and "rate" in self.network.without):
             return side
         bits = self.network.demand(pixels)[0]
         share = MAP_SHARE if mask is None else ROI_SHARE
@@ -244,13 +253,15 @@ class JsccCodec:
         # Groups at the border hold fewer positions: average over those that there are.
         positions = _group_sums(functional.pad(torch.ones_like(bits), pad), group)
         demand = _group_sums(functional.pad(bits, pad), group) / positions
-        roi = None
+        roi, eighths = None, 8
         if mask is not None:
-            roi = _reduce_mask(mask, rows, columns, group * PATCH)
-            demand = demand * (1 + ROI_GAIN * torch.from_numpy(roi).to(demand))
+            strongest = float(mask.max())
+            roi = _reduce_mask(mask / strongest, rows, columns, group * PATCH)
+            demand = demand * (1 + ROI_GAIN * strongest * torch.from_numpy(roi).to(demand))
+            eighths = min(max(round(8 * strongest), 1), 8)  # what is stronger than in training only asks for more rate
         index = allocate(demand.reshape(1, -1), positions.reshape(1, -1), torch.tensor([float(budget)]).to(demand))
         levels = index.view(rows, columns).cpu().numpy().astype(np.int32)
-        return Side(side.model_id, side.height, side.width, side.gain, side.hint_db, group, levels, roi)
+        return replace(side, group=group, levels=levels, roi=roi, roi_eighths=eighths)
 
     def _counts(self, side: Side, total: int) -> Int64[Tensor, "1 h w"]:
         """Symbols of every position, from the side information and the number of symbols alone."""
@@ -265,7 +276,7 @@ class JsccCodec:
 
     def _roi(self, side: Side) -> Tensor:
         mask = np.zeros(side.grid) if side.roi is None else _ungroup(side.roi, side.group, side.grid)
-        return torch.from_numpy(mask.astype(np.float32))[None, None].to(self.network.device)
+        return torch.from_numpy((mask * (side.roi_eighths / 8)).astype(np.float32))[None, None].to(self.network.device)
 
 
 def _joined(tensors: list[Tensor]) -> Tensor:

@@ -2,7 +2,8 @@
 
 Layout: model id (1 byte), height and width (LEB128), power gain (1), SNR hint (1), flags (1), then the range-coded
 rate map and region of interest on groups of positions. Flags: bits 0–1 group size 0 none, 1…3 = 2, 4, 8 positions per
-side; bit 2 region of interest present; bits 3–4 spread of the rate map's prediction error.
+side; bit 2 region of interest present; bits 3–4 spread of the rate map's prediction error; bits 5–7 weight of the
+region of interest in eighths, 0 for eight.
 """
 
 from dataclasses import dataclass, replace
@@ -12,13 +13,11 @@ import constriction
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from models.codec import LONGEST_SIDE
 from models.errors import ModelError
 from models.image import MAX_PIXELS
 from models.rate import LEVELS
 from models.transform import PATCH
-
-LONGEST_SIDE = 65_535
-"""Pixels. With `MAX_PIXELS` it bounds the groups, and so the time that a damaged header can cost."""
 
 GROUP_SIZES = (0, 2, 4, 8)
 _SPREADS = (0.35, 0.7, 1.2, 2.2)  # scale of the Laplace distribution, in levels
@@ -34,7 +33,7 @@ class Side:
 
     `levels` int32[rows, columns] indices into `LEVELS` and `roi` bool[rows, columns], on groups of `group`×`group`
     positions; `levels` is None for a uniform rate (and then `group` 0), `roi` None without a region of interest, which
-    takes a rate map to have an effect.
+    takes a rate map to have an effect. `roi_eighths` 1…8: its weight in the latent, 8 as trained.
     """
 
     model_id: int
@@ -45,6 +44,7 @@ class Side:
     group: int = 0
     levels: Int32[np.ndarray, "r c"] | None = None
     roi: Bool[np.ndarray, "r c"] | None = None
+    roi_eighths: int = 8
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -84,7 +84,7 @@ def unpack(data: bytes) -> Side:
         raise ModelError(f"side information of {len(data)} bytes is cut short") from None
     if not (height and width and height * width <= MAX_PIXELS and max(height, width) <= LONGEST_SIDE):
         raise ModelError(f"side information is damaged: it asks for a picture of {width}×{height} pixels")
-    if flags >> 5:
+    if flags >> 5 and not (flags & 3 and flags & 4):
         raise ModelError(f"side information is damaged or of a newer version: its flags are {flags:#x}")
     group = GROUP_SIZES[flags & 3]
     side = Side(model_id, height, width, gain, _hint_from(hint), group)
@@ -92,11 +92,13 @@ def unpack(data: bytes) -> Side:
         if len(data) > position + 3:
             raise ModelError("side information is damaged: there are bytes after its end")
         return side
-    return _decode_maps(side, data[position + 3 :], has_roi=bool(flags & 4), spread=flags >> 3 & 3)
+    decoded = _decode_maps(side, data[position + 3 :], has_roi=bool(flags & 4), spread=flags >> 3 & 3)
+    return replace(decoded, roi_eighths=flags >> 5 or 8)
 
 
 def _header(side: Side, spread: int) -> bytes:
-    flags = GROUP_SIZES.index(side.group) | (side.roi is not None) << 2 | spread << 3
+    weight = side.roi_eighths % 8 if side.roi is not None else 0
+    flags = GROUP_SIZES.index(side.group) | (side.roi is not None) << 2 | spread << 3 | weight << 5
     sizes = _varint(side.height) + _varint(side.width)
     return bytes((side.model_id,)) + sizes + bytes((side.gain, _hint_code(side.hint_db), flags))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.errors import ModelError
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent / "weights"
 CARD = "codec.json"
+VERSION = 1  # of what weights mean: raised where older ones would decode to something else
+
+Module = TypeVar("Module")  # a diffusers ModelMixin, which has no type information
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def find(model: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model))
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(f"model {model!r} cannot be had from the hub: {str(error).splitlines()[0]}") from error
 
@@ -65,16 +68,23 @@ def read_card(folder: Path) -> Card:
     """Reads and checks a folder's card.
 
     Raises:
-        ModelError: no card, an unreadable one, a weights file that is missing or differs from its hash.
+        ModelError: no card, an unreadable one, one of another version, a weights file that is missing, that differs
+            from its hash or that the card does not know.
     """
     path = folder / CARD
     try:
         values = json.loads(path.read_text())
+        version = int(values.get("version", 1))
         card = Card(str(values["name"]), int(values["default_steps"]), dict(values["sha256"]))
     except FileNotFoundError:
         raise ModelError(f"{path} is missing: not a folder of trained weights") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is not a weights card: {type(error).__name__} {error}") from error
+    if version != VERSION:
+        raise ModelError(f"{folder} holds weights of version {version}, this program takes version {VERSION}")
+    unknown = sorted({str(file.relative_to(folder)) for file in folder.rglob("*.safetensors")} - set(card.sha256))
+    if unknown:
+        raise ModelError(f"weights file {folder / unknown[0]} is not in {CARD}: fetch the folder again")
     for name, expected in card.sha256.items():
         file = folder / name
         if not file.is_file():
@@ -90,15 +100,18 @@ def verify(model: str) -> Card:
 
 
 def write_card(folder: Path, name: str, default_steps: int) -> Card:
-    """Writes the card of a folder that holds trained weights, hashing every safetensors file in it.
+    """Writes the card of a folder that holds trained weights, hashing every safetensors file in it and its config.
 
     Raises:
         ModelError: the folder holds none.
     """
-    hashes = {str(path.relative_to(folder)): hash_file(path) for path in sorted(folder.rglob("*.safetensors"))}
-    if not hashes:
+    weights = sorted(folder.rglob("*.safetensors"))
+    if not weights:
         raise ModelError(f"{folder} holds no safetensors file")
-    text = json.dumps({"name": name, "default_steps": default_steps, "sha256": hashes}, indent=2)
+    files = sorted({*weights, *(config for path in weights for config in path.parent.glob("config.json"))})
+    hashes = {str(path.relative_to(folder)): hash_file(path) for path in files}
+    values = {"name": name, "version": VERSION, "default_steps": default_steps, "sha256": hashes}
+    text = json.dumps(values, indent=2)
     temporary = folder / f"{CARD}.tmp"
     temporary.write_text(text + "\n")
     temporary.replace(folder / CARD)
@@ -118,6 +131,26 @@ def opened(model: str) -> Iterator[tuple[Path, Card]]:
         yield folder, card
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(f"{folder}: these weights do not fit this version: {str(error).splitlines()[0]}") from error
+
+
+def load_module(kind: type[Module], folder: Path) -> Module:
+    """A network from fp16 safetensors and config.json, in float32.
+
+    Raises:
+        RuntimeError: weights for a network of other parts.
+        OSError, ValueError, TypeError: as diffusers does.
+    """
+    import torch
+
+    loader: Any = kind
+    module, info = loader.from_pretrained(
+        folder, torch_dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    )
+    wrong = [*info["missing_keys"], *info["unexpected_keys"]]
+    if wrong:  # diffusers only warns, and leaves what is missing random
+        raise RuntimeError(f"{len(wrong)} of them do not belong to the network of config.json, {wrong[0]} for one")
+    result: Module = module
+    return result
 
 
 def save_module(module: "ModelMixin", folder: Path) -> None:

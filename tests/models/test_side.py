@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.codec import LONGEST_SIDE
 from models.errors import ModelError
 from models.image import MAX_PIXELS
 from models.rate import LEVELS
-from models.side import GROUP_SIZES, LONGEST_SIDE, Side, group_grid, pack, round_hint, unpack
+from models.side import GROUP_SIZES, Side, group_grid, pack, round_hint, unpack
 
 
 def random_side(height: int, width: int, group: int, has_roi: bool, wildness: float, seed: int) -> Side:

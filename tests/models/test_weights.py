@@ -82,7 +82,7 @@ def test_models_are_found_by_name_and_unknown_ones_listed(folder: Path, monkeypa
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "not valid/?!"])
 def test_hub_models_that_cannot_be_had(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(model: str) -> str:
+    def refuse(model: str, allow_patterns: list[str]) -> str:
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
         if not model.startswith("nobody"):
@@ -113,12 +113,44 @@ def test_weights_of_another_architecture_are_refused_in_one_line(tmp_path: Path)
     config = json.loads((tmp_path / "jscc" / "config.json").read_text())
     config["components"] = 128
     (tmp_path / "jscc" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"jscc/config\.json was altered"):
+        JsccCodec.from_pretrained(tmp_path)
+    write_card(tmp_path, "saved", 2)
     with pytest.raises(ModelError, match="do not fit this version") as caught:
         JsccCodec.from_pretrained(tmp_path)
     assert "\n" not in str(caught.value)
     (tmp_path / "jscc" / "config.json").write_text("{")
+    write_card(tmp_path, "saved", 2)
     with pytest.raises(ModelError, match="do not fit this version"):
         JsccCodec.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_networks_with_missing_or_superfluous_parts_are_refused(depth: int, tmp_path: Path) -> None:
+    """All shapes that there are agree: diffusers alone would leave what is missing random."""
+    small_codec().save(tmp_path, "saved", 2)
+    config = json.loads((tmp_path / "jscc" / "config.json").read_text())
+    config["decoder_depth"] = depth
+    (tmp_path / "jscc" / "config.json").write_text(json.dumps(config))
+    write_card(tmp_path, "saved", 2)
+    with pytest.raises(ModelError, match=r"do not fit this version.*decoder\.stack\.blocks"):
+        JsccCodec.from_pretrained(tmp_path)
+
+
+def test_weights_of_another_version_are_refused(folder: Path) -> None:
+    values = json.loads((folder / CARD).read_text())
+    assert values.pop("version") == 1
+    (folder / CARD).write_text(json.dumps(values))
+    assert read_card(folder).name == "tiny"  # cards of the first weights have none
+    (folder / CARD).write_text(json.dumps(values | {"version": 2}))
+    with pytest.raises(ModelError, match="weights of version 2, this program takes version 1"):
+        read_card(folder)
+
+
+def test_weights_that_the_card_does_not_know_are_refused(folder: Path) -> None:
+    save_file({"w": torch.arange(4.0)}, folder / "jscc" / "other.safetensors")
+    with pytest.raises(ModelError, match=r"other\.safetensors is not in codec\.json"):
+        read_card(folder)
 
 
 def test_shipped_models_are_whole() -> None:
