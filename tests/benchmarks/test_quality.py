@@ -113,19 +113,20 @@ class MadeUp:
 
     def get(self, trial: Trial) -> dict[str, Any]:
         ours = trial.model == LRISC
-        wrong = (0 if trial.told_db is None else 3) + (
-            0 if trial.hint_db is None else abs(trial.hint_db - trial.snr_db)
-        )
+        told = 0 if trial.told_db is None else 3.0
+        hinted = 0 if trial.hint_db is None else abs(trial.hint_db - trial.snr_db)
         psnr = 20 + trial.snr_db / 2 + 20 * parse_cbr(trial.cbr) + ord(trial.picture[0]) / 50
         lpips = 0.2 * (1 + ord(trial.picture[0]) / 500)
         values = {"ms_ssim": 0.9, "texture": 9.0, "seam": 1.0, "cbr": parse_cbr(trial.cbr), "decode_core_ms": 100.0}
         if self.better:
-            psnr += -0.02 * wrong - 10 * trial.loss - 0.1 * (trial.channel == "radio") - 0.2 * bool(trial.roi)
+            psnr += -0.02 * (told + hinted) - 10 * trial.loss - 0.1 * (trial.channel == "radio") - 0.2 * bool(trial.roi)
             lpips *= 0.5 if ours or trial.model.startswith("lrisc-") else 1.0
             lpips *= 1.1 if trial.steps == 0 else 1.0
             values["texture"] *= 1.1 if trial.steps == 0 else 1.0
         else:
-            psnr += -0.2 * wrong - 20 * trial.loss - 2 * (trial.channel == "radio") - 2 * bool(trial.roi)
+            psnr += (
+                -0.2 * told - 1e-3 * hinted**3 - 20 * trial.loss - 2 * (trial.channel == "radio") - 2 * bool(trial.roi)
+            )
             psnr += -2 * (trial.steps is None) - (trial.snr_db / 2) + 2 * trial.model.startswith("lrisc-")
             psnr -= 5 * (trial.steps == 0)
             lpips *= 1.5 if ours else 1.0

@@ -106,10 +106,9 @@ def test_pictures_of_two_sizes_cannot_be_compared(photo: Rgb) -> None:
 def test_texture_distance_sees_what_textures_there_are_not_where(photo: Rgb) -> None:
     assert texture_distance(photo, photo) == pytest.approx(0, abs=1e-3)
     smeared = np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(1)))
-    moved = np.ascontiguousarray(photo[:, ::-1])
     lost = [texture_distance(photo, noisy(photo, deviation)) for deviation in (2, 8, 20)]
     assert lost == sorted(lost) and lost[0] > 0.01
-    assert texture_distance(photo, moved) < 0.5 * texture_distance(photo, smeared)
+    assert texture_distance(photo[:, 8:], photo[:, :-8]) < 0.2 * texture_distance(photo, smeared)
     assert texture_distance(photo, smeared) == pytest.approx(texture_distance(smeared, photo), rel=1e-6)
     with pytest.raises(ModelError, match="one size"):
         texture_distance(photo, photo[1:])
