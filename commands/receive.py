@@ -58,6 +58,10 @@ def receive(
             show_default=False,
         ),
     ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the keys of a decoder on another machine.", show_default=False),
+    ] = None,
     steps: Steps = None,
     seed: Seed = 0,
     model: Model = "lrisc",
@@ -82,7 +86,7 @@ def receive(
 
         playback = Playback(device, waveform)
         prepare_folder(out)
-        with working("load models") as stage, closing(_open_decoder(decoder, model, device.live)) as decoding:
+        with working("load models") as stage, closing(_open_decoder(decoder, model, keys, device.live)) as decoding:
             from calibration.hearing import Hearing
             from calibration.reception import Reception, image_line, rejected_line
             from models.image import load_image
@@ -124,9 +128,9 @@ def receive(
         raise LinkError(f"{reception.written} of {images} pictures came")
 
 
-def _open_decoder(address: str | None, model: str, live: bool) -> "Decoder":
+def _open_decoder(address: str | None, model: str, keys: Path | None, live: bool) -> "Decoder":
     """Where the pictures are decoded. Raises ModelError."""
     from calibration.reception import LocalDecoder
     from models.client import open_decoder
 
-    return open_decoder(address, model) if live or address is not None else LocalDecoder(open_codec(model))
+    return open_decoder(address, model, keys) if live or address is not None else LocalDecoder(open_codec(model))
