@@ -10,9 +10,9 @@ from jaxtyping import Float32, UInt8
 
 from flowgraphs.errors import LinkError
 from flowgraphs.link import Passage, decode, loopback
+from models.codec import Codec
 from models.digital import DigitalResult, digital_reference
 from models.metrics import Quality, quality
-from models.pipeline import JsccCodec
 from sdr.channel import Channel
 from sdr.waveform import Waveform
 
@@ -35,8 +35,8 @@ class Comparison:
 
 
 def compare(
-    lrisc: JsccCodec,
-    deepjscc: JsccCodec,
+    lrisc: Codec,
+    deepjscc: Codec,
     image: UInt8[np.ndarray, "h w 3"],
     waveform: Waveform,
     channel: Channel,
@@ -92,16 +92,16 @@ def quality_json(measured: Quality | None) -> dict[str, float | str | None] | No
     return values
 
 
-def identity(image: UInt8[np.ndarray, "h w 3"], path: str, codec: JsccCodec) -> dict[str, Any]:
+def identity(image: UInt8[np.ndarray, "h w 3"], path: str, codec: Codec) -> dict[str, Any]:
     """Which picture and which weights a report is about."""
     return {
         "image": {"path": path, "height": image.shape[0], "width": image.shape[1]},
-        "model": {"name": codec.name, "parameters": codec.parameters, "weights_sha256": codec.card.digest},
+        "model": {"name": codec.name, "parameters": codec.parameters, "weights_sha256": codec.digest},
     }
 
 
 def loopback_report(
-    result: Comparison, codec: JsccCodec, image: UInt8[np.ndarray, "h w 3"], path: str, channel: Channel
+    result: Comparison, codec: Codec, image: UInt8[np.ndarray, "h w 3"], path: str, channel: Channel
 ) -> dict[str, Any]:
     """All numbers of a comparison, for JSON."""
     received, transmission = result.passage.received, result.passage.sent.transmission
@@ -119,5 +119,5 @@ def loopback_report(
         "quality": {method: quality_json(measured) for method, measured in result.quality.items()},
         "digital": {"format": result.digital.format, "bytes": result.digital.bytes, "scale": result.digital.scale},
         "seconds": {**result.passage.seconds, "decode": result.decode_seconds},
-        "device": str(codec.network.device),
+        "device": codec.device,
     }

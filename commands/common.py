@@ -15,7 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 if TYPE_CHECKING:
     import numpy as np
 
-    from models.pipeline import JsccCodec
+    from models.codec import Codec
     from sdr.channel import Channel
     from sdr.waveform import Waveform
 
@@ -34,7 +34,16 @@ Steps = Annotated[int | None, typer.Option(min=0, max=1000, help="Denoising step
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random: channel and diffusion noise.")]
 NoSeed = Annotated[int, typer.Option(min=0, help="Taken, as by every command; nothing here is random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Model = Annotated[str, typer.Option(help="A shipped model, a folder of weights, or a Hugging Face id.")]
+RoiWeight = Annotated[
+    float, typer.Option(min=0, max=4, help="Of the region: 0 is as without, 1 as trained, more asks for more rate.")
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A shipped model, a folder of weights, a Hugging Face id, or FILE.py:FUNCTION of an adapter for somebody "
+        "else's model."
+    ),
+]
 Link = Annotated[
     Path | None, typer.Option(help="Waveform as YAML, like configs/link_default.yaml.", show_default=False)
 ]
@@ -55,13 +64,13 @@ def working(first: str) -> Iterator["Any"]:
         yield lambda text: bar.update(task, description=text)
 
 
-def open_codec(model: str) -> "JsccCodec":
-    """The model of that name, folder or hub id, on the GPU where there is one. Raises ModelError."""
+def open_codec(model: str) -> "Codec":
+    """The model of that name, folder, hub id or adapter, on the GPU where there is one. Raises ModelError."""
     import torch
 
-    from models.pipeline import JsccCodec
+    from models.registry import load_codec
 
-    return JsccCodec.from_pretrained(model, "cuda" if torch.cuda.is_available() else "cpu")
+    return load_codec(model, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def open_waveform(link: Path | None) -> "Waveform":
@@ -81,13 +90,15 @@ def read_conditions(channel: str, **given: float | None) -> "Channel":
     return replace(parse_channel(channel), **numbers)
 
 
-def open_region(roi: str | None, image: "np.ndarray") -> "np.ndarray | None":
-    """The mask that `--roi` means on this picture, float32[h, w]. Raises ModelError."""
+def open_region(roi: str | None, image: "np.ndarray", weight: float = 1.0) -> "np.ndarray | None":
+    """The mask that `--roi` means on this picture, float32[h, w], times its weight. Raises ModelError."""
     if roi is None:
         return None
+    import numpy as np
+
     from models.roi_mask import load_roi
 
-    mask: np.ndarray = load_roi(roi, image)
+    mask: np.ndarray = load_roi(roi, image) * np.float32(weight)
     return mask
 
 

@@ -14,6 +14,7 @@ from commands.common import (
     Link,
     Model,
     Roi,
+    RoiWeight,
     Seed,
     Steps,
     open_codec,
@@ -37,6 +38,7 @@ def loopback(
     ] = None,
     cbr: Cbr = "1/12",
     roi: Roi = None,
+    roi_weight: RoiWeight = 1.0,
     steps: Steps = None,
     channel: Annotated[
         str,
@@ -69,7 +71,7 @@ def loopback(
         from models.image import default_photo, load_image, save_image
 
         image, name = (load_image(photo), str(photo)) if photo is not None else default_photo()
-        mask = open_region(roi, image)
+        mask = open_region(roi, image, roi_weight)
         waveform = open_waveform(link)
         lrisc, deepjscc = open_codec(model), open_codec("deepjscc")
         result = compare(

@@ -13,6 +13,7 @@ from commands.common import (
     Link,
     Model,
     Roi,
+    RoiWeight,
     UsageError,
     open_codec,
     open_region,
@@ -45,6 +46,7 @@ def send(
     ] = False,
     cbr: Cbr = "1/12",
     roi: Roi = None,
+    roi_weight: RoiWeight = 1.0,
     snr_hint_db: Annotated[float, typer.Option(help="SNR that the receiver is expected to have, dB.")] = 10.0,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the session number; random without.")] = None,
     model: Model = "lrisc",
@@ -77,7 +79,7 @@ def send(
         from models.image import load_image
 
         image = load_image(photo)
-        mask = open_region(roi, image)
+        mask = open_region(roi, image, roi_weight)
         codec = open_codec(model)
         session = int(np.random.default_rng(seed).integers(1 << 16))
         stage("encode")

@@ -90,9 +90,9 @@ def encode(options: argparse.Namespace) -> Iterator[Outgoing]:
     import torch
 
     from flowgraphs import link
-    from models.pipeline import JsccCodec
+    from models.registry import load_codec
 
-    codec = JsccCodec.from_pretrained(options.model, "cuda" if torch.cuda.is_available() else "cpu")
+    codec = load_codec(options.model, "cuda" if torch.cuda.is_available() else "cpu")
     repetition = side_repetition(options.snr_hint_db)
     session = int(np.random.default_rng(options.seed).integers(SESSION_LIMIT))
     numbers = itertools.count()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,15 +22,36 @@ Module = TypeVar("Module")  # a diffusers ModelMixin, which has no type informat
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What serves best at an operating point, found on held-out pictures by scripts/choose.py.
+
+    `steps` of the denoiser; `exponent` of the demand for rate, from 0, a uniform rate, to 1, proportional to −log p.
+    """
+
+    snr_db: float
+    cbr: float
+    steps: int
+    exponent: float
+
+
+@dataclass(frozen=True)
 class Card:
     """`codec.json` of a weights folder: how to use the weights and how to know that they are whole.
 
-    `sha256` maps each weights file, relative to the folder, to its hash.
+    `sha256` maps each weights file, relative to the folder, to its hash. `choices` are made after the training; without
+    any, `default_steps` and a proportional rate hold everywhere.
     """
 
     name: str
     default_steps: int
     sha256: dict[str, str]
+    choices: tuple[Choice, ...] = ()
+
+    def choice(self, snr_db: float, cbr: float) -> Choice:
+        """That of the nearest operating point; 5 dB are as far as a factor of 2 in CBR, the spacing of the table."""
+        if not self.choices:
+            return Choice(snr_db, cbr, self.default_steps, 1.0)
+        return min(self.choices, key=lambda c: abs(c.snr_db - snr_db) / 5 + abs(math.log2(c.cbr / cbr)))
 
     @property
     def digest(self) -> str:
@@ -40,6 +62,20 @@ class Card:
     def model_id(self) -> int:
         """Eight bits of the digest, which travel in the side information."""
         return int(self.digest[:2], 16)
+
+
+def split_adapter(model: str) -> tuple[Path, str] | None:
+    """File and function of a model given as FILE.py:FUNCTION, None of any other.
+
+    Raises:
+        ModelError: there is no such file.
+    """
+    file, colon, function = model.rpartition(":")
+    if not (colon and file.endswith(".py") and function.isidentifier()):
+        return None
+    if not Path(file).is_file():
+        raise ModelError(f"adapter {file!r} does not exist: write FILE.py:FUNCTION")
+    return Path(file), function
 
 
 def find(model: str) -> Path:
@@ -54,7 +90,9 @@ def find(model: str) -> Path:
             return folder
     if Path(model).exists() or model.count("/") != 1:
         names = ", ".join(sorted(path.parent.name for path in SHIPPED.glob(f"*/{CARD}"))) or "none"
-        raise ModelError(f"no model {model!r}: name one of {names}, a folder with {CARD}, or a hub id OWNER/NAME")
+        raise ModelError(
+            f"no model {model!r}: name one of {names}, a folder with {CARD}, a hub id OWNER/NAME, or FILE.py:FUNCTION"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -75,7 +113,11 @@ def read_card(folder: Path) -> Card:
     try:
         values = json.loads(path.read_text())
         version = int(values.get("version", 1))
-        card = Card(str(values["name"]), int(values["default_steps"]), dict(values["sha256"]))
+        choices = tuple(
+            Choice(float(c["snr_db"]), float(c["cbr"]), int(c["steps"]), float(c["exponent"]))
+            for c in values.get("choices", ())
+        )
+        card = Card(str(values["name"]), int(values["default_steps"]), dict(values["sha256"]), choices)
     except FileNotFoundError:
         raise ModelError(f"{path} is missing: not a folder of trained weights") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -95,7 +137,11 @@ def read_card(folder: Path) -> Card:
 
 
 def verify(model: str) -> Card:
-    """`read_card` of a model given as `find` takes it."""
+    """`read_card` of a model given as `models.registry.load_codec` takes it, of an adapter a card with its file."""
+    adapter = split_adapter(model)
+    if adapter is not None:
+        file, _ = adapter
+        return Card(model, 0, {file.name: hash_file(file)})
     return read_card(find(model))
 
 
@@ -116,6 +162,19 @@ def write_card(folder: Path, name: str, default_steps: int) -> Card:
     temporary.write_text(text + "\n")
     temporary.replace(folder / CARD)
     return Card(name, default_steps, hashes)
+
+
+def write_choices(folder: Path, choices: list[Choice]) -> None:
+    """Puts choices into a folder's card; its weights and so its identity stay.
+
+    Raises:
+        ModelError: as `read_card`.
+    """
+    read_card(folder)
+    values = json.loads((folder / CARD).read_text()) | {"choices": [vars(choice) for choice in choices]}
+    temporary = folder / f"{CARD}.tmp"
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    temporary.replace(folder / CARD)
 
 
 @contextmanager

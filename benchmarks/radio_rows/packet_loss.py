@@ -15,8 +15,9 @@ from skimage import data
 from benchmarks.radio_rows import figures
 from benchmarks.radio_rows.trial import Finding, Point, Run, db, rate_interval, receive
 from flowgraphs import link
+from models.codec import Codec
 from models.metrics import psnr_db
-from models.pipeline import JsccCodec
+from models.registry import load_codec
 from sdr.channel import Channel
 from sdr.framing import plan_frame, side_repetition
 from sdr.impairments import apply_channel, draw_channel
@@ -67,9 +68,9 @@ def _senders() -> list[tuple[UInt8[np.ndarray, "h w 3"], link.Sent]]:
 
 
 @lru_cache(maxsize=1)
-def _codec() -> JsccCodec:
+def _codec() -> Codec:
     torch.set_num_threads(1)
-    return JsccCodec.from_pretrained("lrisc")
+    return load_codec("lrisc")
 
 
 def in_turns(
