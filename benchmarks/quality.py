@@ -39,7 +39,7 @@ from benchmarks.radio import provenance
 from models.checkpoint import replace_text
 from models.data import SUFFIXES
 from models.errors import ModelError
-from models.weights import CARD, find, verify
+from models.weights import CARD, SHIPPED, verify
 
 SNRS, CBRS = (0.0, 5.0, 10.0, 15.0, 20.0), ("1/48", "1/24", "1/12", "1/6")
 RUNS = {"lrisc": "lrisc_denoiser", "deepjscc": "deepjscc_more", "deepjscc-lpips": "deepjscc_lpips"} | {
@@ -70,12 +70,11 @@ def models(runs: Path | None, weights: list[str]) -> dict[str, str]:
         run_model = runs / RUNS[role] / "model" if runs is not None else None
         if run_model is not None and (run_model / CARD).is_file():
             found[role] = str(run_model)
-        else:
-            try:
-                find(role)
-            except ModelError:
-                continue
-            found[role] = role
+            continue
+        for name in (role, CLASSIC) if role.startswith(CLASSIC) else (role,):  # the cells of 2019 may lie in one folder
+            if (SHIPPED / name / CARD).is_file():
+                found[role] = name
+                break
     for text in weights:
         role, _, model = text.partition("=")
         if role not in ROLES or not model:
@@ -202,7 +201,7 @@ def main(
         **origin,
         "command": shlex.join(["python", "benchmarks/quality.py", *arguments]),
         "minutes": round((time.monotonic() - begun) / 60, 1),
-        "weights_sha256": store.weights,
+        "weights_sha256": {role: card.digest for role, card in store.cards.items()},
         "grid": asdict(grid),
         "rows": {name: asdict(finding) for name, finding in findings.items()},
         "means": entries,

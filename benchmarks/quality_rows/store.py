@@ -21,7 +21,7 @@ class Store:
 
     def __init__(self, path: Path, sources: Sources) -> None:
         self.path, self.sources = path, sources
-        self.weights = {"digital": ""} | {role: verify(model).digest for role, model in sources.models.items()}
+        self.cards = {role: verify(model) for role, model in sources.models.items()}
         self._results: dict[str, dict[str, Any]] = {}
         if path.exists():
             for line in path.read_text().splitlines():
@@ -33,19 +33,19 @@ class Store:
 
     def get(self, trial: Trial) -> dict[str, Any] | None:
         """Measures; None where it was not measured, or nothing arrived."""
-        if trial.model not in self.weights:
+        if trial.model not in self._known:
             return None
         found = self._results.get(self._key(trial))
         return None if found is None or "error" in found else found
 
     def error(self, trial: Trial) -> str | None:
         """Why nothing arrived."""
-        found = self._results.get(self._key(trial)) if trial.model in self.weights else None
+        found = self._results.get(self._key(trial)) if trial.model in self._known else None
         return found["error"] if found and "error" in found else None
 
     def missing(self, trials: list[Trial]) -> list[Trial]:
         """Those still to be measured, each once."""
-        unique = dict.fromkeys(trial for trial in trials if trial.model in self.weights)
+        unique = dict.fromkeys(trial for trial in trials if trial.model in self._known)
         return [trial for trial in unique if self._key(trial) not in self._results]
 
     def add(self, trial: Trial, measures: dict[str, Any], commit: str) -> None:
@@ -62,7 +62,19 @@ class Store:
     def _key(self, trial: Trial) -> str:
         path = self.sources.path(trial)
         files = (path,) if trial.roi is None else (path, mask_path(path))
-        return trial.key(self.weights[trial.model][:16], _hash(files))
+        return trial.key(self._identity(trial.model), _hash(files))
+
+    @property
+    def _known(self) -> set[str]:
+        return {"digital", *self.cards}
+
+    def _identity(self, role: str) -> str:
+        """Of weights and of what was chosen for them: other defaults give other pictures."""
+        if role == "digital":
+            return ""
+        card = self.cards[role]
+        chosen = repr((card.default_steps, card.choices)).encode()
+        return f"{card.digest[:16]}-{hashlib.sha256(chosen).hexdigest()[:8]}"
 
 
 @cache

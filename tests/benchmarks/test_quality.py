@@ -22,6 +22,7 @@ from benchmarks.quality_rows.trial import SMALLEST_CROP, Sources, Trial, crop_bo
 from models.codec import Encoded, parse_cbr
 from models.errors import ModelError
 from models.image import default_photo
+from models.weights import Choice
 from tests.models.small import picture
 
 GRID = Grid((0.0, 10.0, 20.0), ("1/24", "1/12"), ("a.png", "b.png", "c.png"), ("m.png", "n.png"))
@@ -198,6 +199,8 @@ def test_results_are_kept_and_belong_to_their_weights_and_pictures(tmp_path: Pat
     again = Store(path, Sources({"lrisc": "lrisc"}, tmp_path))
     assert again.get(trials[0]) == {"psnr_db": 30.0} and again.missing(trials) == []
     assert again.get(trials[1]) is None and again.error(trials[1]) == "lost"
+    again.cards["lrisc"] = replace(again.cards["lrisc"], choices=(Choice(0.0, 1 / 12, 0, 1.0),))
+    assert again.missing(trials) == trials  # other defaults
     other = Store(path, Sources({"lrisc": "deepjscc"}, tmp_path))
     assert other.missing(trials) == trials
     Image.fromarray(picture(32, 32, 5)).save(tmp_path / "c.png")

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from models.checkpoint import read_log
+from models.classic import ClassicCodec
 from models.denoiser import Denoiser
 from models.errors import ModelError
 from models.history import BEGIN, END, document, history
@@ -21,6 +22,7 @@ from models.lpips import lpips_unavailable
 from models.objectives import DenoiserObjective, JsccObjective
 from models.pipeline import JsccCodec
 from models.recipe import is_recipe, load_config, load_stages, same_run
+from models.registry import load_codec
 from models.sampler import make_scheduler
 from models.train import Trainer, is_finished, train
 from models.validation import CBRS
@@ -251,13 +253,28 @@ def test_a_model_card_tells_how_the_weights_came_to_be(pictures: Path, tmp_path:
 def test_what_was_written_by_hand_into_a_card_stays(pictures: Path, tmp_path: Path) -> None:
     run(write(tmp_path / "config.yaml", validate_every=2), pictures, tmp_path / "run")
     target = tmp_path / "shipped"
-    publish(tmp_path / "run", target)
+    publish([tmp_path / "run"], target)
     assert JsccCodec.from_pretrained(target).name == "tiny"
     by_hand = "\n## Failure cases\n\nCats.\n"
     (target / "README.md").write_text(f"Above.\n{BEGIN}\nold\n{END}{by_hand}")
-    publish(tmp_path / "run", target)
+    publish([tmp_path / "run"], target)
     card = (target / "README.md").read_text()
     assert card.startswith("Above.\n") and card.endswith(by_hand) and "\nold\n" not in card and "# tiny" in card
     (target / "README.md").write_text("All of it by hand.\n")
     document(target, history(tmp_path / "run"))
     assert (target / "README.md").read_text() == "All of it by hand.\n"
+
+
+def test_networks_of_several_cells_are_published_together(pictures: Path, tmp_path: Path) -> None:
+    for snr in (0, 10):
+        model = {"channels": 8, "snr_db": float(snr), "widths": [8, 12]}
+        changes = {"stage": "classic", "model": model, "steps": 1, "validate_every": 1}
+        run(write(tmp_path / f"{snr}.yaml", **changes), pictures, tmp_path / "runs" / f"{snr}db")
+    target = tmp_path / "deepjscc-2019"
+    publish([tmp_path / "runs" / "0db", tmp_path / "runs" / "10db"], target)
+    codec = load_codec(str(target))
+    assert isinstance(codec, ClassicCodec) and len(codec.networks) == 2 and codec.name == "deepjscc-2019"
+    assert [stage["stage"] for stage in json.loads((target / "training.json").read_text())] == ["0db", "10db"]
+    run(write(tmp_path / "c.yaml", steps=1, validate_every=1), pictures, tmp_path / "runs" / "jscc")
+    with pytest.raises(ModelError, match="classic"):
+        publish([tmp_path / "runs" / "0db", tmp_path / "runs" / "jscc"], tmp_path / "mixed")

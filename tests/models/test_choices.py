@@ -1,0 +1,73 @@
+"""What a model does by default at an operating point, chosen on held-out pictures."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.codec import Encoded
+from models.errors import ModelError
+from models.pipeline import JsccCodec
+from models.weights import CARD, Card, Choice, read_card, write_choices
+from scripts import choose
+from scripts.choose import Outcome, best
+from tests.models.small import picture, small_codec
+
+CHOICES = (Choice(0.0, 1 / 24, 4, 0.4), Choice(20.0, 1 / 24, 1, 1.0), Choice(20.0, 1 / 6, 0, 0.0))
+
+
+def encode(codec: JsccCodec, image: np.ndarray, cbr: float = 1 / 24, hint: float = 20.0) -> Encoded:
+    return codec.encode(image, cbr=cbr, snr_hint_db=hint, mask=None, side_symbols=lambda count: 8 * count)
+
+
+def test_the_nearest_operating_point_is_taken() -> None:
+    card = Card("x", 2, {}, CHOICES)
+    assert [card.choice(snr, cbr).steps for snr, cbr in ((-5.0, 1 / 40), (15.0, 1 / 20), (22.0, 1 / 5))] == [4, 1, 0]
+    assert Card("x", 2, {}).choice(3.0, 1 / 10) == Choice(3.0, 1 / 10, 2, 1.0)
+
+
+def test_choices_rule_the_default_steps_and_how_uneven_the_rate_is() -> None:
+    codec, image = small_codec(), picture(96, 128)
+    plain = encode(codec, image)
+    noise_var = np.full(len(plain.symbols), 0.01, np.float32)
+    explicit = [codec.decode(plain.symbols, noise_var, 20.0, plain.side, steps=steps) for steps in (1, 2)]
+    assert np.array_equal(codec.decode(plain.symbols, noise_var, 20.0, plain.side), explicit[1])  # the card's 2
+    codec.card = replace(codec.card, choices=CHOICES)
+    assert np.array_equal(codec.decode(plain.symbols, noise_var, 20.0, plain.side), explicit[0])
+    assert encode(codec, image).side == plain.side  # exponent 1 is what there was before
+    assert encode(codec, image, cbr=1 / 6).side != encode(small_codec(), image, cbr=1 / 6).side
+
+
+def test_choices_are_written_beside_the_hashes_and_change_no_identity(tmp_path: Path) -> None:
+    small_codec().save(tmp_path, "tiny", 1)
+    before = read_card(tmp_path)
+    write_choices(tmp_path, list(CHOICES))
+    after = read_card(tmp_path)
+    assert after.choices == CHOICES and (after.digest, after.default_steps) == (before.digest, 1)
+    values = json.loads((tmp_path / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps(values | {"choices": [{"snr_db": 0}]}))
+    with pytest.raises(ModelError, match="not a weights card"):
+        read_card(tmp_path)
+
+
+def test_lowest_lpips_within_the_allowed_psnr_and_the_fewest_steps_of_equals() -> None:
+    direct, one, two = Outcome(0, 1.0, 30.0, 0.20), Outcome(1, 1.0, 29.5, 0.150), Outcome(2, 1.0, 29.4, 0.1495)
+    assert best([direct, one, two]) == one
+    assert best([direct, replace(one, psnr_db=28.9)]) == direct
+    assert best([direct, Outcome(0, 0.4, 29.8, 0.18)]).exponent == 0.4
+
+
+@pytest.mark.usefixtures("alexnet")
+def test_the_script_writes_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(picture(64, 64)).save(tmp_path / "pictures" / "a.png")
+    small_codec().save(tmp_path / "model", "tiny", 1)
+    monkeypatch.setattr(choose, "SNRS_DB", (10.0,))
+    monkeypatch.setattr(choose, "CBRS", ("1/12",))
+    choose.main(tmp_path / "model", [tmp_path / "pictures"])
+    (chosen,) = read_card(tmp_path / "model").choices
+    assert (chosen.snr_db, chosen.cbr) == (10.0, 1 / 12)
+    assert chosen.steps in choose.STEPS and chosen.exponent in choose.EXPONENTS
