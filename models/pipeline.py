@@ -176,7 +176,9 @@ class JsccCodec:
         contents = unpack(side)
         if contents.model_id != self.card.model_id:
             raise ModelError(f"the picture was encoded with other weights than {self.name!r}; both ends need the same")
-        steps = self.card.default_steps if steps is None else steps
+        if steps is None:
+            cbr = len(symbols) / (3 * contents.height * contents.width)
+            steps = self.card.choice(snr_db, max(cbr, 1e-6)).steps  # there may be no symbols at all
         if not 0 <= steps <= TRAIN_STEPS:
             raise ModelError(f"{steps} denoising steps are not possible: choose 0 to {TRAIN_STEPS}")
         try:
@@ -237,7 +239,8 @@ class JsccCodec:
         """The finest rate map (and region of interest) that stays within its share of `total` symbols."""
         if self.network.prior is None or (mask is None and "rate" in self.network.without):
             return side
-        bits = self.network.demand(pixels)[0]
+        choice = self.card.choice(side.hint_db, total / (3 * side.height * side.width))
+        bits = self.network.demand(pixels)[0].pow(choice.exponent)
         share = MAP_SHARE if mask is None else ROI_SHARE
         for group in GROUP_SIZES[1:]:
             candidate = self._allocate(side, bits, mask, group, total - int(share / 2 * total))
