@@ -10,7 +10,7 @@ from jaxtyping import Complex64
 DRIVER = Path(__file__).parents[2] / "build" / "soapy" / "liblriscVirtual.so"
 RATE_HZ = 4e6
 FREQUENCY_HZ = 2.45e9
-OVERFLOW, TIMEOUT, UNDERFLOW, TIME_ERROR = -4, -1, -7, -6
+TIMEOUT, STREAM_ERROR, OVERFLOW, TIME_ERROR, UNDERFLOW = -1, -2, -4, -6, -7
 TX, RX = 0, 1
 HAS_TIME, END_BURST = 4, 2
 LONGEST_S = 20.0  # for what ought to take a fraction of it

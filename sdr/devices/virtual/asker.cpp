@@ -42,22 +42,22 @@ void Asker::scan(const Tuning &) {
     }
 }
 
-void Asker::send(Peer &peer, Ask ask) {
+void Asker::question(Peer &peer, Ask ask) {
     ask.id = peer.id = ++last_id_;
     ask.session = shared_.session;
     std::strncpy(ask.serial, rendezvous_.serial().c_str(), sizeof ask.serial - 1);
     peer.asked = Clock::now();
-    peer.socket.send(zmq::buffer(&ask, sizeof ask), zmq::send_flags::dontwait);
+    send(peer.socket, &ask, sizeof ask);
 }
 
 void Asker::listen(Clock::duration longest) {
-    std::vector<zmq::pollitem_t> items;
+    std::vector<zmq_pollitem_t> items;
     for (auto &[serial, peer] : peers_) items.push_back({peer.socket.handle(), 0, ZMQ_POLLIN, 0});
     if (items.empty()) return;
-    zmq::poll(items, std::chrono::ceil<milliseconds>(longest));
+    wait_for_any(items.data(), items.size(), std::chrono::ceil<milliseconds>(longest));
     zmq::message_t message;
     for (auto &[serial, peer] : peers_) {
-        while (peer.socket.recv(message, zmq::recv_flags::dontwait)) {
+        while (lrisc::receive(peer.socket, message)) {
             const bool single = !peer.socket.get(zmq::sockopt::rcvmore);
             auto told = single ? read_told(message.data(), message.size()) : std::nullopt;
             if (!told) {
@@ -78,7 +78,7 @@ void Asker::question_all(Kind kind, double rate_hz) {
     ask.rate_hz = rate_hz;
     for (auto &[serial, peer] : peers_) {
         peer.told.reset();
-        send(peer, ask);
+        question(peer, ask);
     }
     const auto until = Clock::now() + greeting_time;
     const auto pending = [this](const auto &entry) { return entry.second.id && rendezvous_.alive(entry.first); };
@@ -109,7 +109,7 @@ void Asker::start(const Tuning &tuning) {
 }
 
 void Asker::stop() {
-    for (auto &[serial, peer] : peers_) send(peer, make_ask(Kind::bye));
+    for (auto &[serial, peer] : peers_) question(peer, make_ask(Kind::bye));
     peers_.clear();
     const std::lock_guard<std::mutex> guard(shared_.mutex);
     shared_.receiving = false;
@@ -186,7 +186,7 @@ bool Asker::all_told(const Tuning &tuning, int64_t count, int64_t need) {
             ask.need = int32_t(need);
             ask.rate_hz = tuning.rate_hz;
             ask.frequency_hz = tuning.frequency_hz;
-            send(peer, ask);
+            question(peer, ask);
         }
         if (!peer.suspended && now - peer.waited_since > look_after &&
             (!rendezvous_.alive(serial) || now - peer.waited_since > patience)) {
@@ -253,7 +253,7 @@ Outcome Asker::receive(std::vector<Sample> &block, bool whole, const Tuning &tun
                 resampler_.add(piece.about, piece.samples.data(), overlap, float(std::pow(10, gain_db / 20)), index_, block);
         }
     }
-    not_before_ = std::max(not_before_ + duration(double(block.size()) / tuning.rate_hz), Clock::now());
+    not_before_ = next_due(not_before_, double(block.size()), tuning.rate_hz);
     since_overflow_ += until - index_;
     index_ = until;
     const std::lock_guard<std::mutex> guard(shared_.mutex);

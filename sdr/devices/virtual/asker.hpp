@@ -1,11 +1,10 @@
 // The receiving half of a device: asks every other one what it sends and adds that up.
 #pragma once
 
-#include <zmq.hpp>
-
 #include "rendezvous.hpp"
 #include "resample.hpp"
 #include "shared.hpp"
+#include "sockets.hpp"
 
 namespace lrisc {
 
@@ -41,7 +40,7 @@ private:
     };
 
     void scan(const Tuning &tuning);
-    void send(Peer &peer, Ask ask);
+    void question(Peer &peer, Ask ask);
     void listen(Clock::duration longest);
     void question_all(Kind kind, double rate_hz);
     bool enough_peers(const Tuning &tuning);

@@ -139,6 +139,7 @@ SoapySDR::ArgInfoList Device::getSettingInfo() const {
     add("path_loss_db", "dB", "from any other device to this one");
     add("overflow_every_samples", "samples", "lose a transfer whenever so many were received; 0: never");
     add("underflow_every_samples", "samples", "leave a gap whenever so many were sent; 0: never");
+    add("unplug_after_samples", "samples", "fail for good when so many were received or sent; 0: never");
     for (const auto &key : impairment_keys) add(key.name, key.unit, std::string(key.description) + " (read only)");
     return list;
 }
@@ -149,6 +150,7 @@ void Device::writeSetting(const std::string &key, const std::string &value) {
     if (key == "path_loss_db") shared_.path_loss_db = number;
     else if (key == "overflow_every_samples") shared_.overflow_every_samples = int64_t(number);
     else if (key == "underflow_every_samples") shared_.underflow_every_samples = int64_t(number);
+    else if (key == "unplug_after_samples") shared_.unplug_after_samples = int64_t(number);
     else throw std::runtime_error("setting '" + key + "' of the virtual radio is unknown, or fixed when it is opened");
 }
 
@@ -156,6 +158,7 @@ std::string Device::readSetting(const std::string &key) const {
     if (key == "path_loss_db") return to_text(shared_.path_loss_db);
     if (key == "overflow_every_samples") return std::to_string(shared_.overflow_every_samples);
     if (key == "underflow_every_samples") return std::to_string(shared_.underflow_every_samples);
+    if (key == "unplug_after_samples") return std::to_string(shared_.unplug_after_samples);
     for (const auto &known : impairment_keys)
         if (key == known.name) return to_text(options_.truth.*known.value);
     throw std::runtime_error("unknown setting '" + key + "' of the virtual radio");

@@ -92,6 +92,7 @@ private:
     Time to_air(long long time_ns) const;
     long long to_device(Time time) const;
     bool fill(std::vector<Sample> &block, Outcome &outcome, Clock::time_point deadline);
+    bool unplugged() const;
     int transmit(std::vector<Sample> samples, Time at, Clock::time_point deadline);
 
     // Before all that use them.
@@ -111,6 +112,7 @@ private:
     size_t received_used_ = 0;
     int64_t received_index_ = 0;
     bool late_burst_ = false;
+    std::atomic<int64_t> passed_samples_{0};
     const uint64_t noise_seed_;
 };
 

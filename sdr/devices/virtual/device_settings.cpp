@@ -20,6 +20,7 @@ const Device::Front &Device::front(int direction, size_t channel) const {
 
 void Device::tune_sender() {
     const Guard guard(shared_.mutex);
+    if (shared_.tx_rate_hz != tx_.rate_hz * true_clock_) shared_.sent.stop(); // goes on at the new rate
     shared_.tx_rate_hz = tx_.rate_hz * true_clock_;
     shared_.tx_frequency_hz = tx_.frequency_hz * true_clock_;
 }

@@ -123,6 +123,11 @@ int Device::deactivateStream(SoapySDR::Stream *stream, int flags, long long) {
     return 0;
 }
 
+bool Device::unplugged() const {
+    const int64_t after = shared_.unplug_after_samples;
+    return after > 0 && passed_samples_ >= after;
+}
+
 // ---------------------------------------------------------------- receiving
 
 bool Device::fill(std::vector<Sample> &block, Outcome &outcome, Clock::time_point deadline) {
@@ -156,6 +161,7 @@ int Device::readStream(SoapySDR::Stream *stream, void *const *buffers, size_t co
         std::this_thread::sleep_until(deadline);
         return SOAPY_SDR_TIMEOUT;
     }
+    if (unplugged()) return SOAPY_SDR_STREAM_ERROR;
     if (received_used_ == received_.size()) {
         std::vector<Sample> block;
         Outcome outcome;
@@ -170,6 +176,7 @@ int Device::readStream(SoapySDR::Stream *stream, void *const *buffers, size_t co
     }
     write_samples(rx_.format, received_.data() + received_used_, buffers[0], given);
     received_used_ += given;
+    passed_samples_ += int64_t(given);
     return int(given);
 }
 
@@ -187,6 +194,7 @@ int Device::transmit(std::vector<Sample> samples, Time at, Clock::time_point dea
         const std::lock_guard<std::mutex> guard(settings_mutex_);
         level_dbm = full_scale_dbm(SOAPY_SDR_TX);
     }
+    passed_samples_ += count;
     late_burst_ = !sender_.push(std::move(samples), level_dbm, at);
     return count;
 }
@@ -198,8 +206,8 @@ int Device::writeStream(SoapySDR::Stream *stream, const void *const *buffers, si
         std::this_thread::sleep_until(deadline);
         return SOAPY_SDR_TIMEOUT;
     }
-    const auto &profile = options_.profile;
-    const size_t transfer = profile.transfer_samples;
+    if (unplugged()) return SOAPY_SDR_STREAM_ERROR;
+    const size_t transfer = options_.profile.transfer_samples;
     if (transfer > 1) { // fills transfers; only whole ones go out, and there are neither bursts nor times
         if (staged_.size() == transfer) {
             if (transmit(staged_, -1, deadline) < 0) return SOAPY_SDR_TIMEOUT;
@@ -221,7 +229,7 @@ int Device::writeStream(SoapySDR::Stream *stream, const void *const *buffers, si
     if (!late_burst_ && taken) {
         std::vector<Sample> samples(taken);
         read_samples(tx_.format, buffers[0], samples.data(), taken);
-        const double rate = shared_.tx_rate_hz;
+        const double rate = getSampleRate(SOAPY_SDR_TX, 0) * true_clock_;
         const Time at = timed ? Time(std::llround(to_air(time_ns) * Time(rate))) / Time(rate) : -1;
         const int done = transmit(std::move(samples), at, deadline);
         if (done < 0) return done;

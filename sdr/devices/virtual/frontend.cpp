@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "options.hpp"
-
 namespace lrisc {
 
 void unbalance(std::vector<Sample> &samples, double gain_db, double phase_deg) {
@@ -16,35 +14,23 @@ void unbalance(std::vector<Sample> &samples, double gain_db, double phase_deg) {
 size_t quantise(std::vector<Sample> &samples, int bits) {
     if (bits == 0) return 0;
     const float scale = float(1 << (bits - 1)), least = -scale, most = scale - 1;
+    constexpr float whole = 0x1.8p23f; // added and taken away again, it leaves the nearest whole number
     size_t clipped = 0;
-    const auto level = [=](float value, bool &outside) {
-        value = std::rint(value * scale);
-        if (!(value >= least && value <= most)) {
-            // A full-scale sine touches +1, which is half a step too much: rounding, not clipping.
-            outside = outside || !(value >= least && value <= most + 1);
-            value = value < least ? least : value > most ? most : 0;
-        }
-        return value / scale;
+    const auto level = [=](float value, int &outside) {
+        value *= scale;
+        // A full-scale sine touches +1, which is one step too much: not yet clipping.
+        outside |= !(value > least - 1 && value < most + 1.5f);
+        value = value < least ? least : value;
+        value = value > most ? most : value;
+        value = value == value ? value : 0;
+        return (value + whole - whole) / scale;
     };
     for (auto &sample : samples) {
-        bool outside = false;
+        int outside = 0;
         sample = {level(sample.real(), outside), level(sample.imag(), outside)};
-        clipped += outside;
+        clipped += size_t(outside);
     }
     return clipped;
-}
-
-void add_noise(std::vector<Sample> &samples, double power, uint64_t seed, int64_t index) {
-    if (power <= 0) return;
-    constexpr float turn = 6.28318530717958647692f, unit = 0x1p-32f;
-    const float scale = float(std::sqrt(power));
-    for (size_t at = 0; at < samples.size(); ++at) {
-        const uint64_t bits = mix(seed + uint64_t(index + int64_t(at)) * 0xd1342543de82ef95);
-        // Box and Muller: |n|^2 is exponentially distributed, the angle uniformly.
-        const float radius = scale * std::sqrt(-std::log((float(bits >> 32) + 0.5f) * unit));
-        const float angle = turn * unit * float(uint32_t(bits));
-        samples[at] += Sample(radius * std::cos(angle), radius * std::sin(angle));
-    }
 }
 
 } // namespace lrisc

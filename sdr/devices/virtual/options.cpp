@@ -90,6 +90,8 @@ Options read_options(const Arguments &arguments) {
             options.overflow_every_samples = int64_t(at_least(0, key, text));
         } else if (key == "underflow_every_samples") {
             options.underflow_every_samples = int64_t(at_least(0, key, text));
+        } else if (key == "unplug_after_samples") {
+            options.unplug_after_samples = int64_t(at_least(0, key, text));
         } else if (key != "driver" && key != "label" && key != "profile" && key != "serial" && key != "seed") {
             throw std::runtime_error("unknown argument '" + key + "' of the virtual radio");
         }

@@ -22,6 +22,7 @@ struct Options {
     double patience_s = 10;    // how long a receiver that does not read holds up senders
     double idle_s = 2;         // how long a sender that does not write holds up receivers
     int64_t overflow_every_samples = 0, underflow_every_samples = 0; // 0: only those that happen
+    int64_t unplug_after_samples = 0;                                // 0: never
 };
 
 using Arguments = std::map<std::string, std::string>;

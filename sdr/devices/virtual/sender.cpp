@@ -89,7 +89,7 @@ bool Sender::push(std::vector<Sample> samples, double full_scale_dbm, Time at) {
             sent.begin(std::max(earliest, at), shared_.tx_rate_hz);
         }
         since_underflow_ += int64_t(samples.size());
-        not_before_ = std::max(not_before_, now) + duration(double(samples.size()) / shared_.tx_rate_hz);
+        not_before_ = next_due(not_before_, double(samples.size()), shared_.tx_rate_hz);
         sent.append(std::move(samples), shared_.tx_frequency_hz, full_scale_dbm);
         shared_.written_at = now;
         if (real) sent.forget(seconds(now) - kept_s);

@@ -23,6 +23,13 @@ inline Clock::duration duration(double seconds) {
     return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
 }
 
+// When the next samples are due, for a device that has nobody to wait for: `last` is when these were. Small delays are
+// made up for; time that passed faster than the clock, in lock-step with others, does not have to be waited for.
+inline Clock::time_point next_due(Clock::time_point last, double samples, double rate_hz) {
+    const auto now = Clock::now();
+    return std::clamp(last, now - std::chrono::milliseconds(50), now) + duration(samples / rate_hz);
+}
+
 // Someone who receives, as seen by a sender.
 struct Reader {
     std::string serial;
@@ -43,12 +50,12 @@ struct Counters {
 struct Shared {
     explicit Shared(const Options &chosen)
         : options(chosen), session(mix(uint64_t(Clock::now().time_since_epoch().count()), chosen.serial)), path_loss_db(chosen.path_loss_db), overflow_every_samples(chosen.overflow_every_samples),
-          underflow_every_samples(chosen.underflow_every_samples) {}
+          underflow_every_samples(chosen.underflow_every_samples), unplug_after_samples(chosen.unplug_after_samples) {}
 
     const Options options;
     const uint64_t session; // tells a device from the one that had its serial number before
-    std::atomic<double> path_loss_db; // these three may be changed at any time
-    std::atomic<int64_t> overflow_every_samples, underflow_every_samples;
+    std::atomic<double> path_loss_db; // these may be changed at any time
+    std::atomic<int64_t> overflow_every_samples, underflow_every_samples, unplug_after_samples;
     Counters counters;
 
     std::mutex mutex; // of all below

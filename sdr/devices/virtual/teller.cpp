@@ -1,5 +1,7 @@
 #include "teller.hpp"
 
+#include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -25,7 +27,12 @@ Teller::Teller(Shared &shared, zmq::context_t &context, const std::string &endpo
     socket_.set(zmq::sockopt::rcvhwm, 64);
     socket_.set(zmq::sockopt::maxmsgsize, int64_t(1) << 16);
     socket_.bind(endpoint);
+    // Signals are the program's: none of them is handled by this thread.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     thread_ = std::thread([this] { run(); });
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Teller::~Teller() {
@@ -39,8 +46,8 @@ void Teller::nudge() { (void)!eventfd_write(wake_, 1); }
 
 void Teller::run() {
     while (!stop_) {
-        zmq::pollitem_t items[] = {{socket_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake_, ZMQ_POLLIN, 0}};
-        zmq::poll(items, 2, std::chrono::milliseconds(waiting_.empty() ? 1000 : 10));
+        zmq_pollitem_t items[] = {{socket_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake_, ZMQ_POLLIN, 0}};
+        wait_for_any(items, 2, std::chrono::milliseconds(waiting_.empty() ? 1000 : 10));
         eventfd_t value;
         (void)!eventfd_read(wake_, &value);
         take();
@@ -52,8 +59,7 @@ void Teller::run() {
                 continue;
             }
             const auto bytes = write_told(*told);
-            socket_.send(question.from, zmq::send_flags::sndmore | zmq::send_flags::dontwait);
-            socket_.send(zmq::buffer(bytes), zmq::send_flags::dontwait);
+            if (send(socket_, question.from.data(), question.from.size(), true)) send(socket_, bytes.data(), bytes.size());
             entry = waiting_.erase(entry);
         }
     }
@@ -61,12 +67,9 @@ void Teller::run() {
 
 void Teller::take() {
     zmq::message_t from, body;
-    while (socket_.recv(from, zmq::recv_flags::dontwait)) {
-        size_t frames = 1;
-        while (socket_.get(zmq::sockopt::rcvmore)) {
-            (void)!socket_.recv(body, zmq::recv_flags::none);
-            ++frames;
-        }
+    while (receive(socket_, from)) {
+        size_t frames = 1; // all of a message come together
+        for (; socket_.get(zmq::sockopt::rcvmore) && receive(socket_, body); ++frames) {}
         const auto ask = frames == 2 ? read_ask(body.data(), body.size()) : std::nullopt;
         if (!ask || (waiting_.size() >= most_waiting && !waiting_.count(ask->session))) {
             ++shared_.counters.malformed;

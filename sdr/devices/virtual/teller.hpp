@@ -3,10 +3,9 @@
 
 #include <thread>
 
-#include <zmq.hpp>
-
 #include "resample.hpp"
 #include "shared.hpp"
+#include "sockets.hpp"
 
 namespace lrisc {
 
