@@ -14,6 +14,7 @@ Three graphs in float32, with any number of pictures and any size in multiples o
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -82,6 +83,7 @@ def export(codec: JsccCodec, folder: Path) -> dict[str, float]:
         unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".export-"))
     except OSError as error:
         raise ModelError(f"cannot write to {folder.parent}: {error.strerror}") from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that are of no use here
     try:
         differences = {name: _write(part, unfinished / name) for name, part in _parts(codec).items()}
         index = {
