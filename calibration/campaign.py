@@ -9,12 +9,14 @@ from typing import Any
 
 from calibration.errors import CampaignError
 from calibration.ledger import Ledger, Records
-from calibration.measure import FAILED, LOST, Outcome
+from calibration.measure import FAILED, LOST, Outcome, to_png
 from calibration.plan import Design
-from calibration.points import Passage, passages, remaining
+from calibration.points import SHOWN_PICTURES, Passage, passages, remaining
 from calibration.provenance import circumstances
 from calibration.recordings import keep, replayed
 from calibration.tables import write_tables
+from models.errors import ModelError
+from models.image import load_image
 
 Source = Callable[[Iterator[Passage]], Iterator[Outcome]]
 """What does the work: the built-in `map` with `measure`, a pool, a cluster."""
@@ -58,6 +60,9 @@ def carry_out(
         ledger.require_same(document)
         ledger.begin({**circumstances(), **notes})
         _describe(folder, plan_text)
+        for number, picture in enumerate(design.pictures[:SHOWN_PICTURES]):
+            with suppress(ModelError):  # its rows will say what is wrong with it
+                ledger.keep_original(number, to_png(load_image(picture.path)))
         points = sum(len(passage.points) for passage in passages(design))
         done = ledger.done()
         before = len(done)

@@ -64,6 +64,7 @@ class Ledger:
                 "sessions (session INTEGER PRIMARY KEY, started TEXT, value TEXT)",
                 "effort (point INTEGER PRIMARY KEY, session INTEGER, seconds REAL)",
                 "pictures (point INTEGER PRIMARY KEY, png BLOB)",
+                "originals (number INTEGER PRIMARY KEY, png BLOB)",
             ):
                 self._database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
         self._session: int | None = None
@@ -98,6 +99,11 @@ class Ledger:
                 "INSERT INTO sessions (started, value) VALUES (?, ?)", [started, json.dumps(dict(circumstances))]
             )
         self._session = cursor.lastrowid
+
+    def keep_original(self, number: int, png: bytes) -> None:
+        """Keep the plan's picture of that number, to be shown beside what was received."""
+        with self._writing():
+            self._database.execute("INSERT OR IGNORE INTO originals VALUES (?, ?)", [number, png])
 
     def done(self) -> set[int]:
         """Points that have their row."""
@@ -164,7 +170,14 @@ class Records:
 
     def picture(self, point: int) -> bytes | None:
         """PNG of what was received at a point, where it was kept."""
-        found = self._database.execute("SELECT png FROM pictures WHERE point = ?", [point]).fetchone()
+        return self._blob("SELECT png FROM pictures WHERE point = ?", point)
+
+    def original(self, number: int) -> bytes | None:
+        """PNG of the plan's picture of that number, where it was kept."""
+        return self._blob("SELECT png FROM originals WHERE number = ?", number)
+
+    def _blob(self, query: str, key: int) -> bytes | None:
+        found = self._database.execute(query, [key]).fetchone()
         return None if found is None else bytes(found[0])
 
 

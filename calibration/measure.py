@@ -67,7 +67,7 @@ def measure(passage: Passage) -> Outcome:
     On one thread, because sums depend on how many share them.
 
     Raises:
-        CampaignError: this machine's weights are not those of the plan.
+        CampaignError: this machine's weights cannot be loaded, or are not those of the plan.
     """
     with _turn:
         torch.set_num_threads(1)
@@ -175,9 +175,14 @@ def _add(
         row |= _inside(image, shown, region)
     outcome.rows.append(row)
     if outcome.passage.keep_pictures and picture is not None:
-        file = io.BytesIO()
-        Image.fromarray(picture).save(file, format="PNG")
-        outcome.pictures[point.index] = file.getvalue()
+        outcome.pictures[point.index] = to_png(picture)
+
+
+def to_png(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """A picture as a file in memory."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG")
+    return file.getvalue()
 
 
 def bounding_box(region: Float32[np.ndarray, "h w"]) -> tuple[slice, slice]:
@@ -256,12 +261,14 @@ def open_codec(weights: str, digest: str) -> Codec:
     """The codec of a passage, on the GPU where there is one.
 
     Raises:
-        CampaignError: its weights are not those of the plan.
-        ModelError: it cannot be loaded.
+        CampaignError: it cannot be loaded, or its weights are not those of the plan: no fault of a picture's.
     """
     if weights == DIGITAL_REAL:
         raise ModelError("digital-real, the link with a real code, is not there yet")
-    codec = load_codec(weights, "cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        codec = load_codec(weights, "cuda" if torch.cuda.is_available() else "cpu")
+    except ModelError as error:
+        raise CampaignError(f"model {weights!r}: {error}") from error
     found = codec.card.digest  # type: ignore[attr-defined]  # of every codec with weights
     if found != digest:
         raise CampaignError(f"the weights of {weights!r} here are {found[:12]}…, in the plan {digest[:12]}…")

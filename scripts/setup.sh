@@ -21,7 +21,7 @@ radio_importable='import importlib.util as u, sys; sys.exit(not (u.find_spec("gn
 
 # All that decides what is installed, the place included: a virtual environment cannot be moved.
 fingerprint() {
-    { cat "${inputs[@]}" "${driver_inputs[@]}" && printf '%s\n' "$PWD" "$python" && "$python" -V; } 2>&1 | sha256sum
+    { cat "${inputs[@]}" "${driver_inputs[@]}" && printf '%s\n' "$PWD" "$python" "${CI:-}" && "$python" -V; } 2>&1 | sha256sum
 }
 
 finished() {
@@ -74,6 +74,8 @@ apt_packages() {
     done
     $can 'import SoapySDR' 2>/dev/null || echo python3-soapysdr
     command -v SoapySDRUtil >/dev/null || echo soapysdr-tools
+    # Reports are looked at in a browser: 370 MB that only the tests want, and without which CI would fail.
+    [ "${CI:-}" != true ] || { command -v chromium || command -v google-chrome; } >/dev/null || echo chromium
 }
 
 install_from_apt() {
