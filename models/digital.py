@@ -3,6 +3,9 @@
 Separate source and channel coding at its upper bound: a capacity-achieving code of infinite length on the Gaussian
 channel turns n complex symbols at SNR γ into n·log2(1 + γ) bits without error (Shannon 1948). No real modem reaches
 it and a real one fails altogether a little below its rate, so this reference is generous to the digital side.
+
+It is no `models.codec.Codec`: at ideal capacity there are no symbols that a channel could act on, and what arrives
+depends on the SNR alone. It stands beside the codecs with the same picture, CBR and SNR.
 """
 
 import functools

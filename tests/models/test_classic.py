@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.classic import ClassicCodec, ClassicNetwork, draw_awgn
+from models.classic import ClassicCodec, ClassicNetwork, draw_awgn, merge
 from models.errors import ModelError
 from models.registry import load_codec
 from models.weights import Card
@@ -80,3 +80,51 @@ def test_saved_weights_load_by_their_kind(tmp_path: Path) -> None:
     original.save(tmp_path, "classic-test")
     loaded = load_codec(str(tmp_path))
     assert isinstance(loaded, ClassicCodec) and loaded.name == "classic-test"
+
+
+CELLS = [(channels, snr_db) for channels in (4, 8) for snr_db in (0.0, 10.0, 20.0)]
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> ClassicCodec:
+    folder = tmp_path_factory.mktemp("family")
+    for index, (channels, snr_db) in enumerate(CELLS):
+        torch.manual_seed(index)
+        network = ClassicNetwork(channels, snr_db)
+        ClassicCodec(Card("", 0, {}), network).save(folder / str(index), "cell")
+    merge([folder / str(index) for index in range(len(CELLS))], folder / "all", "deepjscc-2019")
+    loaded = load_codec(str(folder / "all"))
+    assert isinstance(loaded, ClassicCodec)
+    return loaded
+
+
+def test_merged_cells_are_one_codec(family: ClassicCodec, tmp_path: Path) -> None:
+    assert family.name == "deepjscc-2019"
+    assert sorted((n.config.channels, n.config.snr_db) for n in family.networks) == CELLS
+    codec().save(tmp_path / "one", "one")
+    with pytest.raises(ModelError, match="two networks for one SNR and CBR"):
+        merge([tmp_path / "one", tmp_path / "one"], tmp_path / "twice", "twice")
+
+
+@pytest.mark.parametrize(
+    ("hint_db", "nearest_db"), [(-10.0, 0), (4.9, 0), (5.0, 0), (5.2, 10), (14.0, 10), (16.0, 20), (40.0, 20)]
+)
+@pytest.mark.parametrize(("channels", "cbr"), [(4, 1 / 24), (8, 1 / 12)])
+def test_both_ends_take_the_network_of_the_nearest_cell(
+    channels: int, cbr: float, hint_db: float, nearest_db: float, family: ClassicCodec
+) -> None:
+    """What comes out is what the network of that cell makes alone, whatever SNR the receiver measured."""
+    image = picture(32, 48)
+    encoded = family.encode(image, cbr=cbr, snr_hint_db=hint_db, mask=None, side_symbols=lambda _: 0)
+    (network,) = [n for n in family.networks if (n.config.channels, n.config.snr_db) == (channels, nearest_db)]
+    alone = ClassicCodec(family.card, network)
+    expected = alone.encode(image, cbr=cbr, snr_hint_db=hint_db, mask=None, side_symbols=lambda _: 0)
+    assert np.array_equal(encoded.symbols, expected.symbols)
+    noise_var = np.full(len(encoded.symbols), 0.1, np.float32)
+    received = family.decode(encoded.symbols, noise_var, 3.0, encoded.side)
+    assert np.array_equal(received, alone.decode(encoded.symbols, noise_var, 3.0, encoded.side))
+
+
+def test_a_rate_that_no_cell_has_is_refused(family: ClassicCodec) -> None:
+    with pytest.raises(ModelError, match=r"deepjscc-2019 sends at CBR 1/24 and 1/12 only, not at 0\.166"):
+        family.encode(picture(32, 32), cbr=1 / 6, snr_hint_db=3.0, mask=None, side_symbols=lambda _: 0)
