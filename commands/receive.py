@@ -24,7 +24,7 @@ from commands.device import StationFile, open_station, stopping, using
 from flowgraphs.errors import LinkError
 
 if TYPE_CHECKING:
-    from calibration.reception import Decoder
+    from flowgraphs.pictures import PictureDecoder
 
 EPILOG = (
     "Example: lrisc receive --from out/photo.sigmf-meta --out out/received --reference photo.jpg\n\n"
@@ -72,7 +72,8 @@ def receive(
     """Find and decode every picture in a recording or from a radio; nothing but the samples and their rate is used.
 
     A radio is listened to until Ctrl-C, --images or --seconds; what was heard by then is still decoded. Samples at
-    another rate than the waveform's are resampled. Damage is said, and costs what it covers.
+    another rate than the waveform's are resampled. Damage is said, and costs what it covers. An image that cannot be
+    decoded is kept as NAME.npz, for `lrisc decode`.
 
     With --json, a recording gives one object. A radio gives one object per line: each picture as it comes, then the
     same object as a recording's without them.
@@ -89,13 +90,13 @@ def receive(
         with working("load models") as stage, closing(_open_decoder(decoder, model, keys, device.live)) as decoding:
             from calibration.hearing import Hearing
             from calibration.reception import Reception, image_line, rejected_line
+            from flowgraphs.pictures import Pictures
             from models.image import load_image
 
             original = load_image(reference) if reference is not None else None
             hearing = Hearing(playback, waveform, on_samples=lambda samples: end_in_time())
-            reception = Reception(
-                hearing, decoding, out, original=original, steps=steps, seed=seed, limit=images, stage=stage
-            )
+            pictures = Pictures(decoding, out, steps=steps, seed=seed)
+            reception = Reception(hearing, pictures, original=original, limit=images, stage=stage)
 
             def end_in_time() -> None:
                 if seconds is not None and hearing.samples >= seconds * waveform.sample_rate_hz:
@@ -109,7 +110,7 @@ def receive(
                     elif as_json:
                         print(json.dumps(image), flush=True)
                     else:
-                        print(image_line(image["file"] or "not decoded", image), flush=True)
+                        print(image_line(image["file"] or image["kept"], image), flush=True)
     report = hearing.report()
     if as_json:
         print(json.dumps(report if device.live else {"images": found, **report}))
@@ -119,7 +120,7 @@ def receive(
         if not reception.count:
             print(f"no image found in {playback.samples} samples; {rejected_line(hearing)}")
         for image in found:
-            print(image_line(image["file"] or "not decoded", image))
+            print(image_line(image["file"] or image["kept"], image))
     if playback.failure is not None:
         raise playback.failure
     if stopped():
@@ -128,9 +129,9 @@ def receive(
         raise LinkError(f"{reception.written} of {images} pictures came")
 
 
-def _open_decoder(address: str | None, model: str, keys: Path | None, live: bool) -> "Decoder":
+def _open_decoder(address: str | None, model: str, keys: Path | None, live: bool) -> "PictureDecoder":
     """Where the pictures are decoded. Raises ModelError."""
-    from calibration.reception import LocalDecoder
+    from flowgraphs.pictures import LocalDecoder
     from models.client import open_decoder
 
     return open_decoder(address, model, keys) if live or address is not None else LocalDecoder(open_codec(model))

@@ -3,13 +3,14 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Complex64, Float32, UInt8
 
 from flowgraphs.exchange import write_image
-from models.client import Decoded, Decoder, open_decoder
+from models.client import Decoded, open_decoder
+from models.codec import Codec
 from models.errors import ModelError
 from models.image import save_image
 from sdr.errors import SdrError
@@ -56,6 +57,65 @@ class Outcome:
         }
 
 
+@runtime_checkable
+class PictureDecoder(Protocol):
+    """Pictures from received symbols, here or in another process: `LocalDecoder`, `models.client.Decoder`."""
+
+    def submit(
+        self,
+        key: str,
+        symbols: Complex64[np.ndarray, "n"],
+        noise_var: Float32[np.ndarray, "n"],
+        snr_db: float,
+        side: bytes,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Hand over an image without waiting. Raises DecoderFull, or another ModelError if it will never decode."""
+
+    def poll(self, timeout_s: float = 0.0) -> list[Decoded]:
+        """What has been decoded meanwhile."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class LocalDecoder:
+    """A codec in this process as a decoder: for recordings, which wait."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._decoded: list[Decoded] = []
+
+    def submit(
+        self,
+        key: str,
+        symbols: Complex64[np.ndarray, "n"],
+        noise_var: Float32[np.ndarray, "n"],
+        snr_db: float,
+        side: bytes,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Decode at once."""
+        try:
+            picture = self._codec.decode(symbols, noise_var, snr_db, side, steps=steps, seed=seed)
+        except ModelError as error:
+            self._decoded.append(Decoded(key, None, str(error)))
+        else:
+            self._decoded.append(Decoded(key, picture, None))
+
+    def poll(self, timeout_s: float = 0.0) -> list[Decoded]:
+        """What was submitted since the last time."""
+        decoded, self._decoded = self._decoded, []
+        return decoded
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
 class Pictures:
     """Numbers images in the order of their reception, and writes received_000.png and so on. For one thread.
 
@@ -63,7 +123,7 @@ class Pictures:
     decoder all images are kept that way.
     """
 
-    def __init__(self, decoder: Decoder | None, folder: Path, *, steps: int | None, seed: int) -> None:
+    def __init__(self, decoder: PictureDecoder | None, folder: Path, *, steps: int | None, seed: int) -> None:
         self._decoder, self._folder, self._steps, self._seed = decoder, folder, steps, seed
         self._waiting: dict[str, tuple[ReceivedImage, float]] = {}
         self._received = 0

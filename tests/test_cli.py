@@ -306,6 +306,7 @@ def test_pictures_of_other_weights_are_named_and_the_others_still_decoded(
     code, out, _ = run("receive", "--from", path, "--out", tmp_path / "out", "--json")
     first, second = json.loads(out)["images"]
     assert code == 0 and first["file"] is None and "weights" in first["reason"] and second["file"]
+    assert Path(first["kept"]).is_file()
 
 
 def test_bad_recordings_are_refused(run: Run, recording: Path, tmp_path: Path) -> None:
