@@ -72,6 +72,9 @@ apt_packages() {
     for library in SoapySDR:libsoapysdr-dev libzmq:libzmq3-dev cppzmq:cppzmq-dev yaml-cpp:libyaml-cpp-dev; do
         pkg-config --exists "${library%%:*}" 2>/dev/null || echo "${library##*:}"
     done
+    # Windows of flowgraphs, and a display of software to test them on.
+    $can 'from PyQt5 import QtWidgets' 2>/dev/null || echo python3-pyqt5
+    command -v xvfb-run >/dev/null && command -v xauth >/dev/null || echo xvfb xauth
     $can 'import SoapySDR' 2>/dev/null || echo python3-soapysdr
     command -v SoapySDRUtil >/dev/null || echo soapysdr-tools
     # Reports are looked at in a browser: 370 MB that only the tests want, and without which CI would fail.

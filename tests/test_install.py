@@ -32,7 +32,7 @@ DECLARED = [Requirement(text) for text in [*PROJECT["dependencies"], *(r for ext
 PACKAGES = ("calibration", "commands", "flowgraphs", "models", "sdr")
 NAME_ON_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image", "zmq": "pyzmq"}  # where the two names differ
-NOT_ON_PYPI = {"gnuradio", "pmt", "SoapySDR"}
+NOT_ON_PYPI = {"gnuradio", "pmt", "PyQt5", "SoapySDR"}
 
 
 def imports(file: Path) -> set[str]:

@@ -8,20 +8,25 @@ import pmt
 from gnuradio import gr
 
 from flowgraphs.bursts import Burst, Bursts
+from flowgraphs.display import thinned
 from flowgraphs.encoder import Encoder
-from flowgraphs.pdu import picture_to_pdu
+from flowgraphs.pdu import make_pdu, picture_to_pdu
 from flowgraphs.run import say
 from sdr.safety import TransmitGuard
 from sdr.station import load_station
 from sdr.waveform import DEFAULT, Waveform
 
-_LENGTH, _PICTURES = pmt.intern("packet_len"), pmt.intern("pictures")
+_LENGTH, _PICTURES, _SYMBOLS = (pmt.intern(name) for name in ("packet_len", "pictures", "symbols"))
 _WAIT_S = 0.1
 _DONE = -1
+_SHOWN = 1000
+"""Symbols of a picture."""
 
 
 class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type information
-    """Pictures as bursts of packets, each tagged with its length as `packet_len`; message port `pictures` shows them.
+    """Pictures as bursts of packets, each tagged with its length as `packet_len`.
+
+    Message ports `pictures` and `symbols` (PDUs) give to displays what is being sent.
 
     pictures: file or folder; '' (for GNU Radio Companion, which looks at the ports) sends nothing.
     model, cbr, snr_hint_db, seed, repeat: see flowgraphs.encoder.Encoder.
@@ -52,6 +57,7 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
     ) -> None:
         gr.sync_block.__init__(self, name="LRISC transmitter", in_sig=None, out_sig=[np.complex64])
         self.message_port_register_out(_PICTURES)
+        self.message_port_register_out(_SYMBOLS)
         self._pictures, self._waveform, self._fill = pictures, waveform or DEFAULT, fill
         self._encoding: dict[str, Any] = {
             "model": model,
@@ -111,3 +117,4 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         self.sent += 1
         numbers = {"name": burst.outgoing.name, "packets": burst.packets, "air_s": burst.air_s, "sent": self.sent}
         self.message_port_pub(_PICTURES, picture_to_pdu(burst.outgoing.picture, numbers))
+        self.message_port_pub(_SYMBOLS, make_pdu({}, thinned(burst.outgoing.symbols, _SHOWN)))

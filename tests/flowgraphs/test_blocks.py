@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pmt
 import pytest
-from gnuradio import blocks, gr
+from gnuradio import blocks, filter, gr
 
 from flowgraphs import pictures, run
 from flowgraphs.blocks import transmitter as transmitter_module
@@ -23,6 +23,8 @@ from sdr import receive
 from sdr.waveform import DEFAULT
 from tests.flowgraphs.helpers import FakeDecoder, FakeEncoder, outgoing
 from tests.flowgraphs.test_exchange import received, same
+from tests.sdr.helpers import mean_error, passage
+from tests.sdr.helpers import receive as heard
 
 TAIL = 2_400_000
 """Longer than the receiver waits for packets."""
@@ -184,6 +186,26 @@ def test_a_radio_that_falls_silent_ends_the_flowgraph(capsys: pytest.CaptureFixt
     run.watch(graph.stop, receiver)
     graph.wait()
     assert "given no samples for 0.3 s" in capsys.readouterr().err
+
+
+def test_a_strong_dc_needs_no_block_before_the_receiver() -> None:
+    """30 dB above the signal it costs nothing, and GNU Radio's DC blocker gains nothing, or costs carriers."""
+    flight = passage(1, snr_db=20.0, cfo_hz=30e3)
+    samples = np.pad(flight.samples, 100_000)
+    with_dc = samples + np.complex64(DEFAULT.tx_rms * 10**1.5 * np.exp(1j))
+
+    def error_db(stream: np.ndarray, length: int | None) -> float:
+        source, sink = blocks.vector_source_c(stream.tolist()), blocks.vector_sink_c()
+        graph = gr.top_block(catch_exceptions=False)
+        graph.connect(*([source, sink] if length is None else [source, filter.dc_blocker_cc(length, True), sink]))
+        graph.run()
+        (image,) = heard(np.array(sink.data(), np.complex64))
+        return float(10 * np.log10(mean_error(flight.symbols, image)))
+
+    alone = error_db(with_dc, None)
+    assert alone == pytest.approx(error_db(samples, None), abs=0.05)
+    assert error_db(with_dc, 1 << 16) > alone - 0.05
+    assert error_db(with_dc, 256) > alone + 0.5
 
 
 def test_the_monitor_shows_the_last_packet(encoder: FakeEncoder) -> None:
