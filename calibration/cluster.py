@@ -8,6 +8,7 @@ import logging
 import queue
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,14 @@ def on_cluster(passages: Iterable[Passage], address: str, patience_s: float = 60
         from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise CampaignError("a cluster needs Dask, which is not installed: pip install 'lrisc[cluster]'") from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is said in one line, below
+    for name in ("distributed", "distributed.client"):  # what matters is said in one line, below
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     todo = iter(passages)
     first = next(todo, None)
     if first is None:
         return
     try:
-        client: Any = Client(address, timeout=_CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
+        client: Any = Client(address, timeout=min(_CONNECT_S, patience_s), set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise CampaignError(f"no Dask scheduler answers at {address}: start it, or leave out --cluster") from error
     waiting: dict[Any, Passage] = {}
@@ -67,17 +69,20 @@ def on_cluster(passages: Iterable[Passage], address: str, patience_s: float = 60
                 pulse.feel()
                 continue
             passage = waiting.pop(future)
-            if future.status == "finished":
-                pulse.alive()
-                yield future.result()
-            elif future.status == "error":
-                reason = future.exception()
-                if not isinstance(reason, KilledWorker):
-                    raise CampaignError(f"a worker of {address}: {reason}") from reason
-                yield failed(passage, "its worker died, and so did those that tried again: killed, or out of memory")
-            else:  # forgotten by a scheduler that was restarted
+            try:
+                outcome = future.result(timeout=patience_s)
+            except KilledWorker:
+                outcome = failed(passage, "its worker died, and so did those that tried again: killed, out of memory")
+            except CampaignError:
+                raise
+            except (CancelledError, OSError, TimeoutError):  # a scheduler that is gone, or was started again
                 again.append(passage)
                 pulse.feel()
+                continue
+            except Exception as error:
+                raise CampaignError(f"a worker of {address}: {type(error).__name__}: {error}") from error
+            pulse.alive()
+            yield outcome
     finally:
         client.close(timeout=2)
 

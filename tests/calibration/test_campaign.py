@@ -188,14 +188,14 @@ def test_a_full_disk_loses_nothing_and_says_so_in_a_line(
 ) -> None:
     design = tiny_design(tiny_folder, models=(str(tiny_folder / "other"),))
     shown: list[int] = []
-    opened = Ledger.__init__
+    counted = Ledger.done
 
-    def small(self: Ledger, folder: Path) -> None:
-        opened(self, folder)
+    def small(self: Ledger) -> set[int]:
         pages = self._database.execute("PRAGMA page_count").fetchone()[0]
         self._database.execute(f"PRAGMA max_page_count = {pages + 9}")  # what SQLite itself meets as a full disk
+        return counted(self)
 
-    monkeypatch.setattr(Ledger, "__init__", small)
+    monkeypatch.setattr(Ledger, "done", small)
     with pytest.raises(CampaignError, match=r"full.*make room") as refused:
         run(design, tmp_path / "run", show=lambda row, done, points: shown.append(row["point"]))
     assert "\n" not in str(refused.value)
