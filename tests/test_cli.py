@@ -16,6 +16,8 @@ import lrisc
 from models.image import default_photo, load_image
 from models.metrics import psnr_db
 from models.weights import SHIPPED
+from tests.models.foreign import CBR as FOREIGN_CBR
+from tests.models.foreign import write_foreign
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -286,6 +288,17 @@ def test_receive_decodes_a_foreign_recording_blindly(
         assert abs(image["cfo_hz_estimated"] + 31_000) < 100
         assert image["quality"]["psnr_db"] > 20
         assert load_image(image["file"]).shape == load_image(photo).shape
+
+
+def test_somebody_elses_model_is_sent_and_received_by_its_adapter(run: Run, photo: Path, tmp_path: Path) -> None:
+    model, recording = write_foreign(tmp_path), tmp_path / "sent.sigmf-meta"
+    code, out, _ = run("send", photo, "--to", recording, "--model", model, "--cbr", FOREIGN_CBR, "--json")
+    assert code == 0 and json.loads(out)["model"]["name"] == "their JSCC"
+    code, out, _ = run("receive", "--from", recording, "--out", tmp_path / "out", "--model", model, "--json")
+    (image,) = json.loads(out)["images"]
+    assert code == 0 and load_image(image["file"]).shape == load_image(photo).shape
+    result = run("send", photo, "--to", recording, "--model", model, "--cbr", "1/12", "--json")
+    refused(result, "their JSCC sends at CBR 1/6 only")
 
 
 def test_noise_holds_no_image(run: Run, tmp_path: Path) -> None:

@@ -27,29 +27,8 @@ from models.metrics import psnr_db
 from models.pipeline import JsccCodec
 from models.registry import load_codec
 from models.weights import CARD, SHIPPED, Card
+from tests.models.foreign import write_foreign
 from tests.models.small import picture, small_codec
-
-PAGE = Path(__file__).parents[2] / "docs" / "foreign-model.md"
-
-STAND_IN = """
-import torch
-from torch import nn
-
-
-class JSCC(nn.Module):  # as somebody might write it: knows nothing of this project
-
-    def __init__(self, channels):
-        super().__init__()
-        self.down = nn.Sequential(nn.Conv2d(3, 24, 5, 2, 2), nn.ReLU(), nn.Conv2d(24, channels, 5, 2, 2))
-        self.up = nn.Sequential(nn.Conv2d(channels + 1, 24, 3, 1, 1), nn.ReLU(), nn.Conv2d(24, 48, 3, 1, 1))
-
-    def encoder(self, image):
-        return self.down(image)
-
-    def decoder(self, received, snr_db):
-        snr = torch.full_like(received[:, :1], snr_db / 20)
-        return torch.sigmoid(nn.functional.pixel_shuffle(self.up(torch.cat((received, snr), dim=1)), 4))
-"""
 
 
 @dataclass(frozen=True)
@@ -82,25 +61,13 @@ def classic(folder: Path) -> str:
     return str(folder / "all")
 
 
-def somebodys(folder: Path) -> str:
-    """The page's adapter beside a stand-in for the model that it is for."""
-    (adapter,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    (folder / "their_jscc.py").write_text(STAND_IN)
-    (folder / "my_adapter.py").write_text(adapter)
-    module: dict[str, Any] = {}
-    exec(compile(STAND_IN, "their_jscc.py", "exec"), module)
-    torch.manual_seed(0)
-    torch.save(module["JSCC"](16).state_dict(), folder / "their_jscc.pt")
-    return f"{folder / 'my_adapter.py'}:load"
-
-
 ROWS = {
     "lrisc": Row(small(adaptive=True, denoised=True, seed=0)),
     "direct": Row(small(adaptive=True, denoised=False, seed=1)),
     "deepjscc": Row(small(adaptive=False, denoised=False, seed=2)),
     "deepjscc-lpips": Row(small(adaptive=False, denoised=False, seed=3)),
     "deepjscc-2019": Row(classic, (1 / 24, 1 / 12), fixed=True),
-    "somebody's": Row(somebodys, (1 / 6,), fixed=True),
+    "somebody's": Row(write_foreign, (1 / 6,), fixed=True),
 }
 if "LRISC_CODEC" in os.environ:
     own_cbr = parse_cbr(os.environ.get("LRISC_CODEC_CBR", "1/12"))
