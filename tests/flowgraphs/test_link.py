@@ -17,6 +17,9 @@ class Echo:
     """Sends random symbols and notes what it was given to decode."""
 
     name = "echo"
+    parameters = 0
+    digest = ""
+    device = "cpu"
 
     def __init__(self) -> None:
         self.encoded: Encoded | None = None
