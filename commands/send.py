@@ -1,9 +1,10 @@
-"""`lrisc send`: a photograph as samples, into a file or on the air."""
+"""`lrisc send`: photographs as samples, into a file or on the air."""
 
 import json
 import time
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,14 +26,28 @@ from commands.common import (
 from commands.device import StationFile, open_station, using
 from models.codec import parse_cbr
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from flowgraphs.frames import Frames
+    from flowgraphs.link import Sent
+    from models.codec import Codec
+    from sdr.devices.base import Device
+    from sdr.waveform import Waveform
+
 EPILOG = (
     "Example: lrisc send photo.jpg --to out/photo.sigmf-meta --cbr 1/24 --snr-hint-db 8\n\n"
-    "Example: lrisc send photo.jpg --to soapy:driver=hackrf --station configs/radio_hackrf.yaml --transmit"
+    "Example: lrisc send photo.jpg --to soapy:driver=hackrf --station configs/radio_hackrf.yaml --transmit\n\n"
+    "Example: lrisc send camera: --to soapy:driver=hackrf --station configs/radio_hackrf.yaml --transmit --seconds 60"
 )
 
 
 def send(
-    photo: Annotated[Path, typer.Argument(help="Picture to send.")],
+    source: Annotated[
+        str, typer.Argument(help="Picture, folder of pictures, list of pictures (NAME.txt), or camera:[NUMBER].")
+    ],
     to: Annotated[
         str,
         typer.Option(
@@ -51,9 +66,16 @@ def send(
     seed: Annotated[int | None, typer.Option(min=0, help="Of the session number; random without.")] = None,
     model: Model = "lrisc",
     link: Link = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.0, help="Send no more pictures after that time.", show_default="never")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Encode a photograph, and write its samples as a SigMF recording (cf32_le) or send them with a radio.
+
+    A folder or a list is sent picture by picture, one being encoded while another is on the air. Of a camera, the
+    latest picture is sent, until Ctrl-C or --seconds; those in between are dropped. With --json, such a source gives
+    one object per line: each picture when it has been sent, then how many, how fast, how late and what was dropped.
 
     A radio transmits only with --transmit, and only what the bands of its station file allow: frequency, gain or power,
     duty cycle. The command ends when the silence that the duty cycle asks for is over; however it ends, the radio is
@@ -74,42 +96,104 @@ def send(
     with working("load models") as stage, using(to, Opening(waveform, True, settings, facts=facts)) as device:
         import numpy as np
 
-        from calibration.compare import identity
         from flowgraphs import link as chain
-        from models.image import load_image
+        from flowgraphs.frames import open_frames
 
-        image = load_image(photo)
-        mask = open_region(roi, image, roi_weight)
-        codec = open_codec(model)
-        session = int(np.random.default_rng(seed).integers(1 << 16))
-        stage("encode")
-        sent = chain.send(
-            codec, image, waveform, cbr=ratio, snr_hint_db=snr_hint_db, mask=mask, session=session, image_id=0
-        )
-        packets = sent.transmission.packets
-        report = {
-            **identity(image, str(photo), codec),
-            **sent.budget(),
-            "session": session,
-            "samples": len(sent.transmission.samples),
-            "waveform": {
-                "sample_rate_hz": waveform.sample_rate_hz,
-                "fft_size": waveform.fft_size,
-                "cyclic_prefix": waveform.cyclic_prefix,
-                "used_subcarriers": waveform.used_subcarriers,
-            },
-            "packets": [{"start_sample": p.start_sample, "samples": p.samples} for p in packets],
-        }
-        facts |= {"model": codec.name, "height": image.shape[0], "width": image.shape[1], "cbr": sent.cbr}
-        stage("transmit")
-        device.transmit(sent.transmission.samples, packets)
+        frames = open_frames(source)
+        with closing(frames) if frames is not None else nullcontext():
+            codec = open_codec(model)
+            session = int(np.random.default_rng(seed).integers(1 << 16))
+            facts["model"] = codec.name
+
+            def encode(image: "np.ndarray", image_id: int) -> "Sent":
+                return chain.send(
+                    codec,
+                    image,
+                    waveform,
+                    cbr=ratio,
+                    snr_hint_db=snr_hint_db,
+                    mask=open_region(roi, image, roi_weight),
+                    session=session,
+                    image_id=image_id,
+                )
+
+            stage("encode")
+            if frames is not None:
+                _send_all(frames, encode, device, session, seconds, as_json)
+            else:
+                _send_one(source, encode, codec, device, waveform, session, facts, as_json)
+    time.sleep(device.silence_s())
+
+
+def _send_one(
+    photo: str,
+    encode: "Callable[[np.ndarray, int], Sent]",
+    codec: "Codec",
+    device: "Device",
+    waveform: "Waveform",
+    session: int,
+    facts: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from calibration.compare import identity
+    from models.image import load_image
+
+    image = load_image(photo)
+    sent = encode(image, 0)
+    samples, packets = sent.transmission.samples, sent.transmission.packets
+    facts |= {"height": image.shape[0], "width": image.shape[1], "cbr": sent.cbr}
+    device.transmit(samples, packets)
+    report = {
+        **identity(image, photo, codec),
+        **sent.budget(),
+        "session": session,
+        "samples": len(samples),
+        "waveform": {
+            "sample_rate_hz": waveform.sample_rate_hz,
+            "fft_size": waveform.fft_size,
+            "cyclic_prefix": waveform.cyclic_prefix,
+            "used_subcarriers": waveform.used_subcarriers,
+        },
+        "packets": [{"start_sample": p.start_sample, "samples": p.samples} for p in packets],
+    }
     if device.live:
         report["radio"] = device.describe()
     for note in device.notes():
         terminal.print(note, style="yellow")
     if as_json:
         print(json.dumps(report), flush=True)
-    else:
-        seconds = len(sent.transmission.samples) / waveform.sample_rate_hz
-        print(f"{to}: {len(packets)} packets, {1e3 * seconds:.1f} ms at {waveform.sample_rate_hz / 1e6:g} Msps")
-    time.sleep(device.silence_s())
+        return
+    seconds = len(samples) / waveform.sample_rate_hz
+    print(f"{device.name}: {len(packets)} packets, {1e3 * seconds:.1f} ms at {waveform.sample_rate_hz / 1e6:g} Msps")
+
+
+def _send_all(
+    frames: "Frames",
+    encode: "Callable[[np.ndarray, int], Sent]",
+    device: "Device",
+    session: int,
+    seconds: float | None,
+    as_json: bool,
+) -> None:
+    from flowgraphs.stream import PictureStream
+
+    stream = PictureStream(frames, encode, device, seconds)
+    try:
+        for entry in stream.run():
+            if as_json:
+                print(json.dumps({"session": session, **entry}), flush=True)
+            else:
+                print(f"{entry['name']}: {entry['packets']} packets, {entry['latency_s']:.2f} s after it was taken")
+    finally:  # also of what Ctrl-C ended
+        report = stream.report()
+        if as_json:
+            print(json.dumps({**report, **({"radio": device.describe()} if device.live else {})}), flush=True)
+        for note in report["notes"] + device.notes():
+            terminal.print(note, style="yellow", highlight=False)
+        if not as_json and report["pictures_sent"]:
+            latency = report["latency_s"]
+            print(
+                f"{report['pictures_sent']} pictures in {report['seconds']:.1f} s: {report['fps']:.2f} fps, latency "
+                f"{latency['mean']:.2f} s on average and {latency['max']:.2f} s at most, "
+                f"{report['pictures_dropped']} dropped, on the air {100 * report['air_share']:.1f} % of the time"
+            )

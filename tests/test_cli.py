@@ -245,6 +245,22 @@ def test_send_writes_a_described_recording(run: Run, photo: Path, tmp_path: Path
     refused(run("send", photo, "--to", tmp_path / "sent.wav"), "sigmf-meta")
 
 
+def test_a_folder_is_sent_picture_by_picture(run: Run, photo: Path, tmp_path: Path) -> None:
+    folder, path = tmp_path / "pictures", tmp_path / "sent.sigmf-meta"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        shutil.copy(photo, folder / name)
+    (folder / "c.png").write_text("no picture")
+    code, out, err = run("send", folder, "--to", path, "--json")
+    first, second, report = map(json.loads, out.splitlines())
+    assert code == 0 and "c.png" in err and (first["image_id"], second["image_id"]) == (0, 1)
+    assert report["pictures_sent"] == 2 and report["pictures_dropped"] == 0 and report["fps"] > 0
+    code, out, _ = run("receive", "--from", path, "--steps", 0, "--out", tmp_path / "out", "--json")
+    images = json.loads(out)["images"]
+    assert [image["image_id"] for image in images] == [0, 1] and all(image["file"] for image in images)
+    assert "2 pictures in" in run("send", folder, "--to", path)[1]
+
+
 def samples_of(recording: Path) -> np.ndarray:
     return np.fromfile(recording.with_suffix(".sigmf-data"), dtype=np.complex64)
 

@@ -31,7 +31,13 @@ EXTRAS = PROJECT["optional-dependencies"]
 DECLARED = [Requirement(text) for text in [*PROJECT["dependencies"], *(r for extra in EXTRAS.values() for r in extra)]]
 PACKAGES = ("calibration", "commands", "flowgraphs", "models", "sdr")
 NAME_ON_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image", "zmq": "pyzmq"}  # where the two names differ
+DISTRIBUTION_OF = {  # where the two names differ
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "skimage": "scikit-image",
+    "yaml": "pyyaml",
+    "zmq": "pyzmq",
+}
 NOT_ON_PYPI = {"gnuradio", "pmt", "PyQt5", "SoapySDR"}
 
 
@@ -68,7 +74,8 @@ def test_conda_environment_declares_the_same_ranges() -> None:
 
 @pytest.mark.parametrize("package", [*PACKAGES, "lrisc.py"])
 def test_every_third_party_import_is_declared(package: str) -> None:
-    runtime = {canonicalize_name(Requirement(text).name) for text in [*PROJECT["dependencies"], *EXTRAS["cpu"], *EXTRAS["cluster"]]}
+    optional = [*EXTRAS["camera"], *EXTRAS["cluster"], *EXTRAS["cpu"]]
+    runtime = {canonicalize_name(Requirement(text).name) for text in [*PROJECT["dependencies"], *optional]}
     own = {*PACKAGES, "lrisc"}
     files = [ROOT / package] if package.endswith(".py") else (ROOT / package).rglob("*.py")
     for file in files:
