@@ -172,6 +172,26 @@ def test_two_receivers_hear_the_same(radios: Radios) -> None:
         assert np.array_equal(np.concatenate(parts)[:250_000], sent[:250_000])
 
 
+def test_a_slow_receiver_misses_nothing(radios: Radios) -> None:
+    """The sender keeps what the slowest has not had, and is held up when its buffer of 1,048,576 samples is full."""
+    sender, fast, slow = (radios(name, peers=2) for name in ("bob", "alice", "carol"))
+    sent = noise(1_500_000)
+    for receiver in (fast, slow):
+        receiver.activate(RX)
+    sender.activate(TX)
+    written = 0
+    while (done := sender.write(sent[written:], timeout_us=200_000)) > 0:
+        written += done
+    assert 1_000_000 < written <= 1_048_576
+    for receiver in (fast, slow):
+        parts, left = [], 900_000  # as far ahead as the fast one may be
+        end = time.monotonic() + LONGEST_S
+        while left > 0 and time.monotonic() < end:
+            parts.append(receiver.read_once(left)[1])
+            left -= len(parts[-1])
+        assert np.array_equal(np.concatenate(parts), sent[:900_000])
+
+
 def test_two_senders_add_up(radios: Radios) -> None:
     senders = [radios(name, peers=1) for name in ("bob", "carol")]
     receiver = radios("alice", peers=2)
