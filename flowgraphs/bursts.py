@@ -78,7 +78,7 @@ class Bursts:
         self._lead_samples, self._shape = lead_samples, {"silence_samples": silence_samples, "multiple": multiple}
         self._pause_s, self._drain_s = pause_s, drain_s
         self._ready: queue.Queue[Burst | None] = queue.Queue(maxsize=1)
-        self._due_s = self._silent_until_s = self._drained_s = 0.0
+        self._due_s = self._drained_s = 0.0
         self._ended = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._prepare, name="bursts", daemon=True)
@@ -101,13 +101,13 @@ class Bursts:
         now = time.monotonic()
         if burst is None:
             self._ended = True
-            self._due_s = max(self._silent_until_s, self._drained_s)
+            self._due_s = self._drained_s
             return None
         if self._guard is not None:
             self._guard.note(burst.air_s)
-            self._silent_until_s = now + burst.air_s + self._guard.wait_s()
+        silence_s = 0.0 if self._guard is None else burst.air_s + self._guard.wait_s()
         self._drained_s = now + self._drain_s
-        self._due_s = max(now + self._pause_s, self._silent_until_s)
+        self._due_s = now + max(self._pause_s, silence_s)
         return burst
 
     def close(self) -> None:
