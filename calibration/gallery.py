@@ -62,7 +62,7 @@ def gallery(records: Records, rows: Rows) -> tuple[str, list[Exhibit]]:
         for row in wanted[name]:
             if (received := records.picture(row["point"])) is not None:
                 pixels = _open(received)
-                label = rows.label(Series(row["model"], row["steps"]))
+                label = rows.label(Series(row["model"], row["steps_asked"]))
                 shown.append(Shown(label, _jpeg(pixels, _LONGEST), _jpeg(pixels[box]), row))
         exhibits.append(Exhibit(name, place, shown))
     return f"{cell[0]}, {cell[3]:g} dB, CBR {ratio_text(cell[2])}", exhibits

@@ -27,6 +27,7 @@ RESULTS = {
     "cbr_total": "REAL",
     "channel": "TEXT",
     "steps": "INTEGER",
+    "steps_asked": "INTEGER",
     "roi": "TEXT",
     "repeat": "INTEGER",
     "seed": "INTEGER",

@@ -109,9 +109,8 @@ def _measure(outcome: Outcome) -> None:
         _add(outcome, passage.points[0], image, picture, region, {"cbr_payload": ratio, "cbr": ratio})
         return
     codec = open_codec(passage.weights, passage.digest)
-    sent, received = _replay(passage, codec) if passage.recording else _send(outcome, codec, image)
-    facts: dict[str, Any] = {name: value for name, value in vars(sent).items() if name != "session"}
-    facts["packets_received"] = 0
+    sent, received = _replay(passage) if passage.recording else _send(outcome, codec, image)
+    facts: dict[str, Any] = {**vars(sent), "packets_received": 0}
     if received is not None:
         facts |= {"snr_db_estimated": received.snr_db, "packets_received": received.packets_received}
     for point in passage.points:
@@ -135,18 +134,19 @@ def _send(outcome: Outcome, codec: Codec, image: UInt8[np.ndarray, "h w 3"]) -> 
     sent = link.send(codec, image, DEFAULT, cbr=passage.cbr, snr_hint_db=passage.snr_db, mask=favoured, session=session)
     samples = link.through_air(sent.transmission, DEFAULT, passage.conditions, rng)
     spans = sent.transmission.packets
-    facts = SentFacts(session, sent.cbr_payload, sent.cbr, sent.cbr_total, len(spans))
+    facts = SentFacts(passage.digest, session, sent.cbr_payload, sent.cbr, sent.cbr_total, len(spans))
     if passage.keep_recording:
         outcome.heard = Heard(samples, spans, _truth(passage, facts))
     return facts, _receive([samples], session)
 
 
-def _replay(passage: Passage, codec: Codec) -> tuple[SentFacts, ReceivedImage | None]:
+def _replay(passage: Passage) -> tuple[SentFacts, ReceivedImage | None]:
     """From a recording that the same encoder's symbols are in."""
     assert passage.recording is not None and passage.sent is not None
     received = _receive(open_recording(Path(passage.recording)).chunks(), passage.sent.session)
-    if received is not None and received.side is not None and passage.weights != DIGITAL_REAL:
-        # The number of the weights that it was sent with; what the sender used of them is the same.
+    other = passage.sent.weights_sha256 != passage.digest
+    if other and received is not None and received.side is not None:
+        # It holds the number of the weights that it was sent with; what the sender used of them is the same.
         side = replace(unpack(received.side), model_id=int(passage.digest[:2], 16))
         received = replace(received, side=pack(side))
     return passage.sent, received
@@ -214,6 +214,7 @@ def _coordinates(passage: Passage, point: Point) -> dict[str, Any]:
         "cbr_asked": passage.cbr,
         "channel": passage.channel,
         "steps": point.steps,
+        "steps_asked": point.steps_asked,
         "roi": passage.roi,
         "repeat": passage.repeat,
         "seed": passage.seed,
@@ -226,7 +227,6 @@ def _truth(passage: Passage, facts: SentFacts) -> dict[str, Any]:
     return {
         "picture": passage.picture.name,
         "model": passage.weights,
-        "weights_sha256": passage.digest,
         "encoder_sha256": passage.encoder,
         "cbr_asked": passage.cbr,
         "channel": passage.channel,
@@ -269,7 +269,6 @@ def open_codec(weights: str, digest: str) -> Codec:
         codec = load_codec(weights, "cuda" if torch.cuda.is_available() else "cpu")
     except ModelError as error:
         raise CampaignError(f"model {weights!r}: {error}") from error
-    found = codec.card.digest  # type: ignore[attr-defined]  # of every codec with weights
-    if found != digest:
-        raise CampaignError(f"the weights of {weights!r} here are {found[:12]}…, in the plan {digest[:12]}…")
+    if codec.digest != digest:
+        raise CampaignError(f"the weights of {weights!r} here are {codec.digest[:12]}…, in the plan {digest[:12]}…")
     return codec

@@ -266,7 +266,7 @@ def _number(value: float, form: str = ".1f") -> str:
 
 
 def summary(found: Reduction) -> dict[str, Any]:
-    """A comparison for JSON."""
+    """A comparison for JSON; `steps` is null for a model's own."""
 
     def name(series: Series) -> dict[str, Any]:
         return {"model": series.model, "steps": series.steps}

@@ -1,5 +1,6 @@
 """What a campaign measures, as data: one YAML file, whose lists are multiplied with one another."""
 
+import functools
 import glob
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -9,7 +10,7 @@ from typing import Any
 from calibration.errors import CampaignError
 from models.codec import CBR_RANGE, parse_cbr
 from models.errors import ModelError
-from models.weights import Card, hash_file, verify
+from models.weights import Card, hash_file, split_adapter, verify
 from sdr.channel import SNR_RANGE_DB, Channel, parse_channel
 from sdr.settings import read_settings
 from sdr.waveform import DEFAULT
@@ -36,8 +37,9 @@ class Plan:
     """Es/N0 per data subcarrier; the sender's hint is the same."""
     cbr: tuple[float | str, ...]
     models: tuple[str, ...]
-    """Names, folders or hub ids of weights, and direct, digital, digital-real. {snr_db} and {cbr} in a name stand for
-    10 and 12 at 10 dB and CBR 1/12: one network for each cell; cells that have none are left out."""
+    """Names, folders or hub ids of weights, adapters FILE.py:FUNCTION, and direct, digital, digital-real. {snr_db} and
+    {cbr} in a name stand for 10 and 12 at 10 dB and CBR 1/12: one network for each cell; cells without one are left
+    out."""
     channel: tuple[str, ...] = ("awgn",)
     """Names of `sdr.fading.CHANNELS` or YAML files of conditions, whose snr_db the plan's replaces."""
     roi: tuple[str | None, ...] = (None,)
@@ -96,7 +98,8 @@ class Weights:
     digest: str
     encoder: str
     """Hash of what the sender needs: decoders of one encoder can read one another's recordings."""
-    steps: tuple[int, ...]
+    steps: tuple[tuple[int | None, int], ...]
+    """Each number of steps as in the plan, and what it comes to here: a model's own depends on the cell."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,8 @@ def channel_name(text: str) -> str:
 
 
 def model_name(text: str) -> str:
-    """What results call a model: its name, or its folder's, without what stands for the cell."""
-    shown = text.partition("{")[0].rstrip("-_/") if "{" in text else text
+    """What results call a model: its name, or its folder's or adapter's, without what stands for the cell."""
+    shown = text.partition("{")[0].rstrip("-_/") if "{" in text else text.partition(".py:")[0]
     folder = Path(shown)
     name = folder.parent.name if folder.name == "model" else folder.name
     return name or shown
@@ -220,7 +223,11 @@ def _find_weights(plan: Plan) -> dict[tuple[str, float, float], Weights]:
         missing: ModelError | None = None
         for snr_db, ratio in cells:
             if text in (DIGITAL, DIGITAL_REAL):
-                found[name, snr_db, ratio] = Weights(text, text, text, (0,))
+                found[name, snr_db, ratio] = Weights(text, text, text, ((None, 0),))
+                continue
+            if split_adapter(text) is not None:
+                digest = _adapter_digest(text)
+                found[name, snr_db, ratio] = Weights(text, digest, digest, tuple((n, n or 0) for n in plan.steps))
                 continue
             model = _LRISC if text == DIRECT else _of_cell(text, snr_db, ratio)
             try:
@@ -230,7 +237,7 @@ def _find_weights(plan: Plan) -> dict[tuple[str, float, float], Weights]:
                     raise
                 missing = error
                 continue
-            found[name, snr_db, ratio] = Weights(model, card.digest, _encoder(card), _steps(plan, text, card))
+            found[name, snr_db, ratio] = _weights(plan, text, model, card, snr_db, ratio)
         if missing and not any(key[0] == name for key in found):
             raise CampaignError(f"models: {text!r} fits no network: {missing}")
     return found
@@ -246,11 +253,19 @@ def _encoder(card: Card) -> str:
     return Card(card.name, 0, sender).digest
 
 
-def _steps(plan: Plan, text: str, card: Card) -> tuple[int, ...]:
-    """The numbers of steps to decode with, each once."""
-    if text == DIRECT or not any(name.startswith("denoiser/") for name in card.sha256):
-        return (0,)
-    return tuple(dict.fromkeys(card.default_steps if steps is None else steps for steps in plan.steps))
+def _weights(plan: Plan, text: str, model: str, card: Card, snr_db: float, ratio: float) -> Weights:
+    steps: tuple[tuple[int | None, int], ...] = ((None, 0),)
+    if text != DIRECT and any(name.startswith("denoiser/") for name in card.sha256):
+        own = card.choice(snr_db, ratio).steps
+        steps = tuple((asked, own if asked is None else asked) for asked in plan.steps)
+    return Weights(model, card.digest, _encoder(card), steps)
+
+
+@functools.cache
+def _adapter_digest(text: str) -> str:
+    from models.registry import load_codec  # loads torch
+
+    return load_codec(text).digest
 
 
 def _digest(path: str) -> str | None:

@@ -16,6 +16,7 @@ class Point:
 
     index: int
     model: str
+    steps_asked: int | None
     steps: int
 
 
@@ -54,8 +55,9 @@ class Passage:
 
 @dataclass(frozen=True)
 class SentFacts:
-    """What a receiver of a recording cannot know: the sender's session and what it spent."""
+    """What a receiver of a recording cannot know: the sender's weights and session, and what it spent."""
 
+    weights_sha256: str
     session: int
     cbr_payload: float
     cbr: float
@@ -90,8 +92,8 @@ def passages(design: Design) -> Iterator[Passage]:
             by_weights: dict[str, list[Point]] = {}
             for name in names:
                 if (found := design.weights.get((name, snr_db, cbr))) is not None:
-                    for steps in found.steps:
-                        by_weights.setdefault(found.model, []).append(Point(index, name, steps))
+                    for asked, steps in found.steps:
+                        by_weights.setdefault(found.model, []).append(Point(index, name, asked, steps))
                         index += 1
             for weights, points in by_weights.items():
                 yield Passage(

@@ -17,10 +17,10 @@ Cell = tuple[str, str | None, float, float]
 
 @dataclass(frozen=True)
 class Series:
-    """What one model did at one number of steps."""
+    """What one model did at one number of steps of the plan; None is its own, which may depend on the cell."""
 
     model: str
-    steps: int
+    steps: int | None
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Rows:
                 self.failed += 1
                 self.reasons[row["reason"]] = self.reasons.get(row["reason"], 0) + 1
                 continue
-            series = Series(row["model"], row["steps"])
+            series = Series(row["model"], row["steps_asked"])
             cell = (row["channel"], row["roi"], row["cbr_asked"], row["snr_db"])
             self.lost[series, cell] = self.lost.get((series, cell), 0) + (row["status"] == "lost")
             values = sums.setdefault((series, cell, row["image"]), {})
@@ -68,7 +68,8 @@ class Rows:
     def label(self, series: Series) -> str:
         """What figures call a series: its steps only where one model has several."""
         alone = sum(other.model == series.model for other in self.series) == 1
-        return series.model if alone else f"{series.model}, {series.steps} step{'s' * (series.steps != 1)}"
+        steps = "its own steps" if series.steps is None else f"{series.steps} step{'s' * (series.steps != 1)}"
+        return series.model if alone else f"{series.model}, {steps}"
 
     def axis(self, index: int) -> list[Any]:
         """The values of one of a cell's coordinates, in the order of the plan."""

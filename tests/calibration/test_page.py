@@ -45,7 +45,14 @@ def fill(folder: Path, ratios: tuple[float, ...] = (1 / 24, 1 / 12)) -> None:
                     for name, (steps, factor) in MODELS.items():
                         row: dict[str, Any] = {
                             **{"point": point, "image": image, "model": name, "snr_db": snr_db, "cbr_asked": cbr},
-                            **{"channel": "awgn", "steps": steps, "roi": "8,8,40,40", "repeat": 0, "seed": 1},
+                            **{
+                                "channel": "awgn",
+                                "steps": steps,
+                                "steps_asked": None,
+                                "roi": "8,8,40,40",
+                                "repeat": 0,
+                                "seed": 1,
+                            },
                             **{"status": "ok", "cbr": cbr, "cbr_total": 1.4 * cbr, "psnr_db": 25 + snr_db / 4},
                             **{"ms_ssim": 0.9, "lpips": factor * (0.5 - snr_db / 50) * rng.uniform(0.9, 1.1)},
                             **{"psnr_roi_db": 30.0, "lpips_roi": 0.1, "seconds": 1.0},
@@ -145,7 +152,7 @@ def test_the_command_writes_page_and_figures(
     printed = json.loads(capsys.readouterr().out)
     figures = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert len(figures) == 2 * printed["figures"] and (tmp_path / "report.html").stat().st_size > 100_000
-    assert printed["comparisons"][0]["reference"] == {"model": "deepjscc", "steps": 0}
+    assert printed["comparisons"][0]["reference"] == {"model": "deepjscc", "steps": None}
 
 
 def test_a_folder_without_campaign_is_one_line(

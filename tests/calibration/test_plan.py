@@ -96,9 +96,10 @@ def test_points_are_the_product_and_models_without_diffusion_count_once(tiny_fol
     points = [point for passage in work for point in passage.points]
     assert [point.index for point in points] == list(range(len(points)))
     cells = 3 * 2 * 2 * 2 * 2  # pictures, SNRs, channels, regions, repeats
-    assert len(points) == cells * (2 + 1)  # the default of 1 step is not measured twice; the other has no diffusion
+    assert len(points) == cells * (3 + 1)  # the other has no diffusion
+    assert [(point.steps_asked, point.steps) for point in work[0].points] == [(None, 1), (0, 0), (1, 1)]
     assert len(work) == cells * 2  # steps share what was received
-    assert list(remaining(iter(work), {point.index for point in points[3:]})) == work[:2]
+    assert list(remaining(iter(work), {point.index for point in points[4:]})) == work[:2]
 
 
 def test_one_network_per_cell_where_there_is_one(tiny_folder: Path, tmp_path: Path) -> None:

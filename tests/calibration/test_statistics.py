@@ -10,6 +10,7 @@ ROW = {
     "roi": None,
     "cbr_asked": 1 / 12,
     "steps": 0,
+    "steps_asked": 0,
     "repeat": 0,
     "status": "ok",
     "reason": None,
@@ -72,7 +73,7 @@ def test_repeats_are_averaged_before_pictures_and_failures_left_out() -> None:
 
 def test_labels_name_steps_only_where_they_tell_series_apart() -> None:
     rows = Rows(
-        {**ROW, "image": "a", "snr_db": 0.0, "lpips": 0.1, "model": model, "steps": steps}
-        for model, steps in (("one", 4), ("two", 1), ("two", 2))
+        {**ROW, "image": "a", "snr_db": 0.0, "lpips": 0.1, "model": model, "steps": 1, "steps_asked": steps}
+        for model, steps in (("one", None), ("two", 1), ("two", None))
     )
-    assert [rows.label(series) for series in rows.series] == ["one", "two, 1 step", "two, 2 steps"]
+    assert [rows.label(series) for series in rows.series] == ["one", "two, 1 step", "two, its own steps"]
