@@ -45,6 +45,7 @@ def report(
         steps = found["model"]["steps"]
         print(
             f"{found['model']['model']}{'' if steps is None else f' at {steps} steps'}: LPIPS "
-            f"{found['lpips_reduction_percent']:.1f} % below {found['reference']['model']}, PSNR {found['psnr_difference_db']:+.2f} dB"
+            f"{found['lpips_reduction_percent']:.1f} % below {found['reference']['model']}, "
+            f"PSNR {found['psnr_difference_db']:+.2f} dB"
         )
     print(f"{run / 'report.html'} and {len(made.charts)} figures as PNG and PDF in {figures}")

@@ -125,8 +125,8 @@ def texture_distance(reference: UInt8[np.ndarray, "h w 3"], test: UInt8[np.ndarr
     """Fréchet distance between the features that occur in two pictures, wherever they occur; 0 for identical ones.
 
     The single-image FID of Shaham, Dekel and Michaeli, "SinGAN", ICCV 2019 (arXiv 1905.01164), section 3, on the second
-    layer of AlexNet in place of Inception's: a distance of distributions within a picture, which lost or smeared texture
-    raises and texture that merely lies elsewhere does not. No training here has seen it.
+    layer of AlexNet in place of Inception's: a distance of distributions within a picture, which lost or smeared
+    texture raises and texture that merely lies elsewhere does not. No training here has seen it.
 
     Raises:
         ModelError: the sizes differ, a side is under 31 pixels, or the backbone cannot be had.
