@@ -7,7 +7,8 @@
 Two processes, two radios of 8 bits, 26 ppm apart at 2.45 GHz. The sender's duty cycle makes it about one picture of
 256×256 a second; the receiver listens to 4 Msps all the time. Every image is followed from its last sample to its
 picture, which is compared with the original; the memory of every process is sampled. The air's pace is `free`: a
-machine that is too slow makes the air slower and loses no sample. The networks run on one thread each. Writes soak.json, soak.md and soak.png.
+machine that is too slow makes the air slower and loses no sample. The
+networks run on one thread each. Writes soak.json, soak.md and soak.png.
 """
 
 import json
@@ -201,7 +202,7 @@ def draw(path: Path, result: dict[str, Any]) -> None:
             settled = float(np.mean(mib[int(SETTLED * len(mib)) :]))
             memory.plot(at / 60, mib - settled, color=colour, label=f"{name}, {settled:.0f} MiB")
         memory.set(title="Memory", xlabel="minutes", ylabel="resident, above the mean of the second half, MiB")
-            memory.legend()
+        memory.legend()
         snr.plot(minutes, [image["snr_db"] for image in images], ".", color=COLOURS[0])
         snr.set(title="SNR estimate of every image", xlabel="minutes", ylabel="dB")
         latency.plot(minutes, [image["came_s"] - image["sent_s"] for image in images], ".", color=COLOURS[1])
