@@ -150,7 +150,11 @@ def judge(account: Account, memory: dict[str, list[tuple[float, float]]]) -> lis
             counts["sent"] > 0 and silent == 0,
         )
     ]
-    for name, trace in memory.items():
+    end_s = max((image.sent_s for image in account.images.values() if image.sent_s is not None), default=0.0)
+    for name, whole in memory.items():
+        trace = [(at, value) for at, value in whole if at <= end_s]  # then the sender tidies up
+        if not trace:
+            continue
         later = [(at, value) for at, value in trace if at >= trace[0][0] + SETTLED * (trace[-1][0] - trace[0][0])]
         rows.append(_drift(f"memory of the {name}, second half", later, GROWTH_ASKED_MIB, "MiB", grows=True))
     images = account.images.values()

@@ -82,8 +82,9 @@ class Watched:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put((time.monotonic(), json.loads(line)))
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put((time.monotonic(), json.loads(line)))
 
 
 def _resident_mib(process: int) -> float | None:
