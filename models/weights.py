@@ -35,17 +35,28 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """Mean LPIPS-Alex of held-out pictures at an operating point, measured by scripts/rate_table.py."""
+
+    snr_db: float
+    cbr: float
+    lpips: float
+
+
+@dataclass(frozen=True)
 class Card:
     """`codec.json` of a weights folder: how to use the weights and how to know that they are whole.
 
     `sha256` maps each weights file, relative to the folder, to its hash. `choices` are made after the training; without
-    any, `default_steps` and a proportional rate hold everywhere.
+    any, `default_steps` and a proportional rate hold everywhere. From `quality`, of a whole grid of SNR × CBR, a sender
+    with feedback chooses its rate; without it, it keeps its rate.
     """
 
     name: str
     default_steps: int
     sha256: dict[str, str]
     choices: tuple[Choice, ...] = ()
+    quality: tuple[Quality, ...] = ()
 
     def choice(self, snr_db: float, cbr: float) -> Choice:
         """That of the nearest operating point; 5 dB are as far as a factor of 2 in CBR, the spacing of the table."""
@@ -117,7 +128,10 @@ def read_card(folder: Path) -> Card:
             Choice(float(c["snr_db"]), float(c["cbr"]), int(c["steps"]), float(c["exponent"]))
             for c in values.get("choices", ())
         )
-        card = Card(str(values["name"]), int(values["default_steps"]), dict(values["sha256"]), choices)
+        quality = tuple(
+            Quality(float(q["snr_db"]), float(q["cbr"]), float(q["lpips"])) for q in values.get("quality", ())
+        )
+        card = Card(str(values["name"]), int(values["default_steps"]), dict(values["sha256"]), choices, quality)
     except FileNotFoundError:
         raise ModelError(f"{path} is missing: not a folder of trained weights") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -170,8 +184,17 @@ def write_choices(folder: Path, choices: list[Choice]) -> None:
     Raises:
         ModelError: as `read_card`.
     """
+    _add(folder, "choices", [vars(choice) for choice in choices])
+
+
+def write_quality(folder: Path, quality: list[Quality]) -> None:
+    """Puts a table of quality into a folder's card, as `write_choices` does with choices."""
+    _add(folder, "quality", [vars(entry) for entry in quality])
+
+
+def _add(folder: Path, key: str, entries: list[dict[str, float]]) -> None:
     read_card(folder)
-    values = json.loads((folder / CARD).read_text()) | {"choices": [vars(choice) for choice in choices]}
+    values = json.loads((folder / CARD).read_text()) | {key: entries}
     temporary = folder / f"{CARD}.tmp"
     temporary.write_text(json.dumps(values, indent=2) + "\n")
     temporary.replace(folder / CARD)

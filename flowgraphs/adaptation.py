@@ -1,0 +1,178 @@
+"""How a sender follows the reports of its receiver: which SNR to expect, and which rate to spend.
+
+The SNR follows reports down fast and up slowly: too much rate costs symbols, too little the picture. One report moves
+it by a bounded step, so a wild one does little harm. Without reports it goes back, but never up, to what the user
+expects.
+
+The rate is the smallest at which the model gives the quality that the user's CBR has at the user's SNR, so that quality
+stays where it is and symbols are saved where the link is better. It never exceeds the user's CBR.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from flowgraphs.feedback import Report, Subscriber
+from models.codec import SNR_RANGE_DB
+from models.errors import ModelError
+from models.weights import Quality
+
+DOWN, UP = 0.6, 0.3  # share of the way to a report that the estimate goes
+STEP_DB = 6.0  # a report further away counts as one at this distance
+FRESH_S = 10.0  # after the last report the estimate holds for so long
+FADE_S = 10.0  # and then goes back with this time constant
+_RATES = 97  # of the finer grid that rates are chosen from
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What to encode the next picture with."""
+
+    snr_hint_db: float
+    cbr: float
+
+
+def effective_snr_db(report: Report) -> float:
+    """SNR at which white noise alone would leave the same mean error as the reported SNR and losses do together.
+
+    The linear MMSE of a unit-power Gaussian symbol is 1/(1+SNR), and 1 of one that never came.
+    """
+    came = report.packets_received / report.packets_expected
+    error = came / (1 + 10 ** (report.snr_db / 10)) + 1 - came
+    return 10 * math.log10(max(1 / error - 1, 1e-4))
+
+
+class RateTable:
+    """Mean LPIPS over SNR and CBR, between the measured points linear in dB and in log CBR.
+
+    Made to fall with SNR and CBR: what the measurement leaves of noise must not make the rate rise with the SNR.
+
+    Raises ModelError for entries that are no grid of at least 2×2.
+    """
+
+    def __init__(self, entries: Sequence[Quality]) -> None:
+        self._snrs_db = np.array(sorted({e.snr_db for e in entries}), float)
+        cbrs = sorted({e.cbr for e in entries})
+        values = {(e.snr_db, e.cbr): e.lpips for e in entries}
+        whole = len(values) == len(entries) == len(self._snrs_db) * len(cbrs)
+        if not whole or len(self._snrs_db) < 2 or len(cbrs) < 2:
+            raise ModelError("the model's table of quality is no grid of SNR and CBR: run scripts/rate_table.py again")
+        measured = np.array([[values[snr, cbr] for cbr in cbrs] for snr in self._snrs_db], float)
+        falling = np.minimum.accumulate(np.minimum.accumulate(measured, axis=0), axis=1)
+        self._log_cbrs = np.linspace(math.log(cbrs[0]), math.log(cbrs[-1]), _RATES)
+        self._lpips = np.stack([np.interp(self._log_cbrs, np.log(cbrs), row) for row in falling])
+
+    def lpips(self, snr_db: float, cbr: float) -> float:
+        """Expected at an operating point, that of the nearest edge outside of the table."""
+        return float(np.interp(math.log(cbr), self._log_cbrs, self._at(snr_db)))
+
+    def cbr(self, snr_db: float, target: float, largest: float) -> float:
+        """The smallest of the table that is expected to reach the target, `largest` if none below it does."""
+        reached = np.flatnonzero(self._at(snr_db) <= target + _ROUNDING)
+        return min(largest, math.exp(self._log_cbrs[reached[0]])) if len(reached) else largest
+
+    def _at(self, snr_db: float) -> Float64[np.ndarray, "rates"]:
+        place = float(np.interp(snr_db, self._snrs_db, np.arange(len(self._snrs_db))))
+        low = min(int(place), len(self._snrs_db) - 2)
+        weight = place - low
+        mixed: np.ndarray = self._lpips[low] + weight * (self._lpips[low + 1] - self._lpips[low])
+        return mixed
+
+
+class LinkAdapter:
+    """From reports to settings.
+
+    Args:
+        session: that reports must be of.
+        default: what the user asks for; holds until the first report.
+        quality: of the model, see `Card.quality`; empty: the rate stays.
+        clock: seconds that only grow.
+
+    Attributes:
+        used, ignored: reports that moved the estimate, and that did not: old, repeated, of other sessions or senseless.
+    """
+
+    def __init__(
+        self,
+        session: int,
+        default: Setting,
+        quality: Sequence[Quality] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session, self._default, self._clock = session, default, clock
+        self._table = RateTable(quality) if quality else None
+        self._target = self._table.lpips(default.snr_hint_db, default.cbr) if self._table else 0.0
+        self._estimate_db = default.snr_hint_db
+        self._last: tuple[int, float] | None = None  # counter and time of the newest report
+        self.used = self.ignored = 0
+
+    def update(self, report: Report) -> None:
+        """Take notice of a report, in whichever order they come."""
+        now, fresh = self._clock(), self._age_s() <= FRESH_S
+        old = self._last is not None and fresh and report.counter <= self._last[0]  # a new receiver counts anew
+        if not report.valid or report.session != self._session or old:
+            self.ignored += 1
+            return
+        before_db = self.snr_db()
+        change_db = min(max(effective_snr_db(report) - before_db, -STEP_DB), STEP_DB)
+        self._estimate_db = before_db + (DOWN if change_db < 0 else UP) * change_db
+        self._last = report.counter, now
+        self.used += 1
+
+    def snr_db(self) -> float:
+        """Expected at the next picture."""
+        safe_db = min(self._estimate_db, self._default.snr_hint_db)
+        kept = math.exp(-max(0.0, self._age_s() - FRESH_S) / FADE_S)
+        return safe_db + kept * (self._estimate_db - safe_db)
+
+    def setting(self) -> Setting:
+        """For the next picture."""
+        snr_db = self.snr_db()
+        low, high = SNR_RANGE_DB
+        cbr = self._default.cbr
+        if self._table is not None and self._last is not None:
+            cbr = self._table.cbr(snr_db, self._target, cbr)
+        return Setting(min(max(snr_db, low), high), cbr)
+
+    def _age_s(self) -> float:
+        return self._clock() - self._last[1] if self._last is not None else 0.0
+
+
+class Follower:
+    """A sender's settings, picture by picture. Without a subscriber they stay what the user asked for.
+
+    For one thread at a time; closes its subscriber.
+    """
+
+    def __init__(self, adapter: LinkAdapter, subscriber: Subscriber | None) -> None:
+        self._adapter, self._subscriber = adapter, subscriber
+
+    def setting(self) -> Setting:
+        """For the next picture, after what has been reported by now; never waits."""
+        if self._subscriber is not None:
+            for report in self._subscriber.poll():
+                self._adapter.update(report)
+        return self._adapter.setting()
+
+    def report(self) -> dict[str, Any] | None:
+        """What came of the feedback, for JSON; None without a subscriber."""
+        if self._subscriber is None:
+            return None
+        adapter = self._adapter
+        return {
+            "reports": adapter.used,
+            "ignored": adapter.ignored,
+            "malformed": self._subscriber.malformed,
+            "snr_hint_db": adapter.snr_db(),
+        }
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._subscriber is not None:
+            self._subscriber.close()

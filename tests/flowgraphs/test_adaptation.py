@@ -1,0 +1,150 @@
+"""What a sender makes of reports: it stays calm, and on the safe side."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowgraphs.adaptation import DOWN, FADE_S, FRESH_S, STEP_DB, LinkAdapter, RateTable, Setting, effective_snr_db
+from flowgraphs.feedback import Report
+from models.errors import ModelError
+from models.weights import Quality
+
+DEFAULT = Setting(10.0, 1 / 8)
+SNRS, CBRS = (0.0, 10.0, 20.0), (1 / 48, 1 / 24, 1 / 12, 1 / 6)
+TABLE = tuple(Quality(s, c, 0.5 * math.exp(-12 * c) / (1 + s / 10)) for s in SNRS for c in CBRS)
+any_snr = st.floats(allow_nan=True, allow_infinity=True)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def report(counter: int, snr_db: float, session: int = 7, **other: int) -> Report:
+    return replace(Report(session, counter % 64, snr_db, 10, 10, counter), **other)
+
+
+def adapter(clock: Clock | None = None, table: tuple[Quality, ...] = TABLE) -> LinkAdapter:
+    return LinkAdapter(7, DEFAULT, table, clock or Clock())
+
+
+def test_what_the_user_asked_for_holds_until_the_first_report() -> None:
+    assert adapter().setting() == DEFAULT
+
+
+@pytest.mark.parametrize("snr_db", [-3.0, 4.0, 10.0, 17.0])
+def test_a_constant_link_is_found(snr_db: float) -> None:
+    link = adapter()
+    for counter in range(1, 21):
+        link.update(report(counter, snr_db))
+    assert link.setting().snr_hint_db == pytest.approx(snr_db, abs=0.1)
+
+
+@given(wild=any_snr, before=st.floats(0, 20))
+def test_one_wild_report_moves_it_by_a_bounded_step(wild: float, before: float) -> None:
+    link = adapter()
+    for counter in range(1, 30):
+        link.update(report(counter, before))
+    held = link.snr_db()
+    link.update(report(30, wild))
+    assert -STEP_DB * DOWN - 1e-9 <= link.snr_db() - held <= STEP_DB * 0.5
+
+
+@given(snrs=st.lists(any_snr, max_size=40))
+def test_settings_can_always_be_encoded_and_never_cost_more_than_asked_for(snrs: list[float]) -> None:
+    link = adapter()
+    for counter, snr_db in enumerate(snrs, 1):
+        link.update(report(counter, snr_db))
+        setting = link.setting()
+        assert -10 <= setting.snr_hint_db <= 40 and CBRS[0] * 0.999 <= setting.cbr <= DEFAULT.cbr
+
+
+def test_down_fast_and_up_slowly() -> None:
+    worse, better = adapter(), adapter()
+    worse.update(report(1, 6.0))
+    better.update(report(1, 14.0))
+    assert 10 - worse.snr_db() > 1.5 * (better.snr_db() - 10) > 0
+
+
+def test_noisy_reports_average_out_below_the_truth_and_vary_less_than_they_do() -> None:
+    link, rng, estimates = adapter(), np.random.default_rng(0), []
+    for counter in range(1, 400):
+        link.update(report(counter, 12.0 + 3.0 * rng.standard_normal()))
+        estimates.append(link.snr_db())
+    assert 9.5 < np.mean(estimates[20:]) < 12.0 and np.std(estimates[20:]) < 2.0
+
+
+@pytest.mark.parametrize(("snr_db", "finally_db"), [(20.0, 10.0), (0.0, 0.0)])
+def test_old_news_are_forgotten_towards_the_safe_side(snr_db: float, finally_db: float) -> None:
+    clock = Clock()
+    link = adapter(clock)
+    for counter in range(1, 40):
+        link.update(report(counter, snr_db))
+    clock.now = FRESH_S
+    assert link.snr_db() == pytest.approx(snr_db, abs=0.1)
+    expected = []
+    for step in range(20):
+        clock.now = FRESH_S + step * FADE_S
+        expected.append((link.snr_db(), link.setting().cbr))
+    falling = np.diff(expected, axis=0)
+    assert (falling[:, 0] <= 1e-9).all() and (falling[:, 1] >= -1e-9).all()
+    assert expected[-1][0] == pytest.approx(finally_db, abs=0.1)
+    assert expected[-1][1] == pytest.approx(DEFAULT.cbr, rel=0.02)
+
+
+def test_foreign_repeated_and_late_reports_change_nothing() -> None:
+    clock = Clock()
+    link = adapter(clock)
+    link.update(report(5, 12.0))
+    held = link.snr_db()
+    for other in (report(6, 0.0, session=8), report(5, 0.0), report(4, 0.0), report(6, float("nan"))):
+        link.update(other)
+    link.update(report(6, 0.0, packets_received=0))
+    assert link.snr_db() == held and (link.used, link.ignored) == (1, 5)
+    clock.now = 2 * FRESH_S
+    link.update(report(1, 0.0))  # of a receiver that was started again
+    assert link.used == 2
+
+
+def test_without_a_table_the_rate_stays() -> None:
+    link = adapter(table=())
+    for counter in range(1, 20):
+        link.update(report(counter, 20.0))
+    assert link.setting().cbr == DEFAULT.cbr and link.setting().snr_hint_db == pytest.approx(20.0, abs=0.1)
+
+
+def test_losses_count_as_noise() -> None:
+    assert effective_snr_db(report(1, 10.0)) == pytest.approx(10.0)
+    half = report(1, 40.0, packets_received=5)
+    assert effective_snr_db(half) == pytest.approx(0.0, abs=0.01)  # half the power is error, however good the rest is
+
+
+@given(values=st.lists(st.floats(0, 1), min_size=12, max_size=12), snr_db=st.floats(-10, 30), more=st.floats(0, 10))
+def test_the_rate_never_rises_with_the_snr_whatever_was_measured(
+    values: list[float], snr_db: float, more: float
+) -> None:
+    cells = [(s, c) for s in SNRS for c in CBRS]
+    table = RateTable([Quality(s, c, v) for (s, c), v in zip(cells, values, strict=True)])
+    target = table.lpips(10.0, 1 / 12)
+    assert table.cbr(snr_db + more, target, 1 / 12) <= table.cbr(snr_db, target, 1 / 12) <= 1 / 12
+
+
+def test_the_rate_is_the_smallest_that_keeps_the_quality() -> None:
+    table = RateTable(TABLE)
+    target = table.lpips(10.0, 1 / 8)
+    assert table.cbr(10.0, target, 1 / 8) == pytest.approx(1 / 8, rel=0.03)
+    chosen = table.cbr(17.0, target, 1 / 8)
+    assert chosen < 0.9 / 8 and table.lpips(17.0, chosen) <= target < table.lpips(17.0, chosen * 0.95)
+    assert table.cbr(0.0, target, 1 / 8) == 1 / 8
+
+
+@pytest.mark.parametrize("entries", [TABLE[:-1], TABLE[:4], (*TABLE, TABLE[0])])
+def test_a_table_with_holes_is_refused(entries: tuple[Quality, ...]) -> None:
+    with pytest.raises(ModelError, match="rate_table"):
+        RateTable(entries)
