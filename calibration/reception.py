@@ -27,6 +27,7 @@ class Reception:
         original: what they are compared with, if given.
         limit: number of decodable images after which listening ends.
         stage: told what is being done.
+        on_image: told of every image as soon as it is heard.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class Reception:
         original: UInt8[np.ndarray, "h w 3"] | None = None,
         limit: int | None = None,
         stage: Callable[[str], None] = lambda text: None,
+        on_image: Callable[[ReceivedImage], None] = lambda image: None,
     ) -> None:
-        self.hearing = hearing
+        self.hearing, self._on_image = hearing, on_image
         self.count = self.written = 0
         self._pictures, self._original, self._limit, self._stage = pictures, original, limit, stage
         self._decodable = 0
@@ -65,6 +67,7 @@ class Reception:
 
     def _take(self, image: ReceivedImage) -> Iterator[dict[str, Any]]:
         self.count += 1
+        self._on_image(image)
         self._decodable += image.side is not None
         self._entries[id(image)] = {"file": None, **self.hearing.describe(image)}
         for outcome in self._pictures.submit(image):

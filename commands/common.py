@@ -44,6 +44,14 @@ Model = Annotated[
         "else's model."
     ),
 ]
+FeedbackKeys = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with CURVE keys for --feedback over a network; the receiver makes them, the sender needs "
+        "server.key, client.key and client.key_secret.",
+        show_default=False,
+    ),
+]
 Link = Annotated[
     Path | None, typer.Option(help="Waveform as YAML, like configs/link_default.yaml.", show_default=False)
 ]

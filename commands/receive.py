@@ -1,19 +1,21 @@
 """`lrisc receive`: samples back to pictures."""
 
 import json
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from commands.common import (
+    FeedbackKeys,
     Json,
     Link,
     Model,
     Rate,
     Seed,
     Steps,
+    UsageError,
     open_codec,
     open_waveform,
     prepare_folder,
@@ -24,6 +26,9 @@ from commands.device import StationFile, open_station, stopping, using
 from flowgraphs.errors import LinkError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from flowgraphs.feedback import Publisher
     from flowgraphs.pictures import PictureDecoder
 
 EPILOG = (
@@ -62,6 +67,14 @@ def receive(
         Path | None,
         typer.Option(help="Folder with the keys of a decoder on another machine.", show_default=False),
     ] = None,
+    feedback: Annotated[
+        str | None,
+        typer.Option(
+            help="Publish the SNR of every image at zmq:tcp://HOST:PORT, for `lrisc send --feedback`.",
+            show_default=False,
+        ),
+    ] = None,
+    feedback_keys: FeedbackKeys = None,
     steps: Steps = None,
     seed: Seed = 0,
     model: Model = "lrisc",
@@ -82,7 +95,7 @@ def receive(
 
     waveform = open_waveform(link)
     opening = Opening(waveform, station=open_station(source, station), rate_hz=rate_hz)
-    with using(source, opening) as device:
+    with _open_publisher(feedback, feedback_keys) as publisher, using(source, opening) as device:
         from sdr.playback import Playback
 
         playback = Playback(device, waveform)
@@ -96,7 +109,8 @@ def receive(
             original = load_image(reference) if reference is not None else None
             hearing = Hearing(playback, waveform, on_samples=lambda samples: end_in_time())
             pictures = Pictures(decoding, out, steps=steps, seed=seed)
-            reception = Reception(hearing, pictures, original=original, limit=images, stage=stage)
+            tell = publisher.publish if publisher is not None else lambda image: None
+            reception = Reception(hearing, pictures, original=original, limit=images, stage=stage, on_image=tell)
 
             def end_in_time() -> None:
                 if seconds is not None and hearing.samples >= seconds * waveform.sample_rate_hz:
@@ -135,3 +149,16 @@ def _open_decoder(address: str | None, model: str, keys: Path | None, live: bool
     from models.client import open_decoder
 
     return open_decoder(address, model, keys) if live or address is not None else LocalDecoder(open_codec(model))
+
+
+def _open_publisher(
+    address: str | None, keys: Path | None
+) -> "AbstractContextManager[Publisher] | AbstractContextManager[None]":
+    """Where the sender hears of what was received. Raises UsageError, ModelError."""
+    if address is None:
+        if keys is not None:
+            raise UsageError("--feedback-keys are for --feedback zmq:tcp://HOST:PORT, which is missing")
+        return nullcontext()
+    from flowgraphs.feedback import Publisher
+
+    return closing(Publisher(address, keys))

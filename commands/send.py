@@ -10,6 +10,7 @@ import typer
 
 from commands.common import (
     Cbr,
+    FeedbackKeys,
     Json,
     Link,
     Model,
@@ -25,12 +26,14 @@ from commands.common import (
 )
 from commands.device import StationFile, open_station, using
 from models.codec import parse_cbr
+from models.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
 
+    from flowgraphs.adaptation import Follower
     from flowgraphs.frames import Frames
     from flowgraphs.link import Sent
     from models.codec import Codec
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
 EPILOG = (
     "Example: lrisc send photo.jpg --to out/photo.sigmf-meta --cbr 1/24 --snr-hint-db 8\n\n"
     "Example: lrisc send photo.jpg --to soapy:driver=hackrf --station configs/radio_hackrf.yaml --transmit\n\n"
-    "Example: lrisc send camera: --to soapy:driver=hackrf --station configs/radio_hackrf.yaml --transmit --seconds 60"
+    "Example: lrisc send camera: --to soapy:driver=hackrf --station configs/radio_hackrf.yaml --transmit --seconds 60 "
+    "--feedback zmq:tcp://127.0.0.1:5756"
 )
 
 
@@ -66,6 +70,15 @@ def send(
     seed: Annotated[int | None, typer.Option(min=0, help="Of the session number; random without.")] = None,
     model: Model = "lrisc",
     link: Link = None,
+    feedback: Annotated[
+        str | None,
+        typer.Option(
+            help="Follow the SNR that `lrisc receive --feedback` publishes at zmq:tcp://HOST:PORT; --cbr and "
+            "--snr-hint-db then say which quality is wanted.",
+            show_default=False,
+        ),
+    ] = None,
+    feedback_keys: FeedbackKeys = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Send no more pictures after that time.", show_default="never")
     ] = None,
@@ -80,6 +93,11 @@ def send(
     A radio transmits only with --transmit, and only what the bands of its station file allow: frequency, gain or power,
     duty cycle. The command ends when the silence that the duty cycle asks for is over; however it ends, the radio is
     left silent.
+
+    With --feedback the SNR hint follows the receiver's reports from the first of them on, so it is of use where
+    pictures follow each other. The rate is then the smallest that promises the quality of --cbr at --snr-hint-db, and
+    never above --cbr; of a model without a table of quality (scripts/rate_table.py) it stays. Reports that are late,
+    foreign or missing only cost what they would have saved.
     """
     from sdr.devices import Opening
     from sdr.safety import TransmitGuard
@@ -104,24 +122,36 @@ def send(
             codec = open_codec(model)
             session = int(np.random.default_rng(seed).integers(1 << 16))
             facts["model"] = codec.name
+            follower = _open_follower(feedback, feedback_keys, session, ratio, snr_hint_db, model)
 
             def encode(image: "np.ndarray", image_id: int) -> "Sent":
-                return chain.send(
-                    codec,
-                    image,
-                    waveform,
-                    cbr=ratio,
-                    snr_hint_db=snr_hint_db,
-                    mask=open_region(roi, image, roi_weight),
-                    session=session,
-                    image_id=image_id,
-                )
+                setting = follower.setting(image_id)
+
+                def at(cbr: float) -> "Sent":
+                    return chain.send(
+                        codec,
+                        image,
+                        waveform,
+                        cbr=cbr,
+                        snr_hint_db=setting.snr_hint_db,
+                        mask=open_region(roi, image, roi_weight),
+                        session=session,
+                        image_id=image_id,
+                    )
+
+                try:
+                    return at(setting.cbr)
+                except ModelError:  # the rate that feedback chose is too small for this picture's side information
+                    if setting.cbr == ratio:
+                        raise
+                    return at(ratio)
 
             stage("encode")
-            if frames is not None:
-                _send_all(frames, encode, device, session, seconds, as_json)
-            else:
-                _send_one(source, encode, codec, device, waveform, session, facts, as_json)
+            with closing(follower):
+                if frames is not None:
+                    _send_all(frames, encode, device, session, seconds, follower, as_json)
+                else:
+                    _send_one(source, encode, codec, device, waveform, session, facts, as_json)
     time.sleep(device.silence_s())
 
 
@@ -173,6 +203,7 @@ def _send_all(
     device: "Device",
     session: int,
     seconds: float | None,
+    follower: "Follower",
     as_json: bool,
 ) -> None:
     from flowgraphs.stream import PictureStream
@@ -186,6 +217,8 @@ def _send_all(
                 print(f"{entry['name']}: {entry['packets']} packets, {entry['latency_s']:.2f} s after it was taken")
     finally:  # also of what Ctrl-C ended
         report = stream.report()
+        if feedback := follower.report():
+            report["feedback"] = feedback
         if as_json:
             print(json.dumps({**report, **({"radio": device.describe()} if device.live else {})}), flush=True)
         for note in report["notes"] + device.notes():
@@ -197,3 +230,24 @@ def _send_all(
                 f"{latency['mean']:.2f} s on average and {latency['max']:.2f} s at most, "
                 f"{report['pictures_dropped']} dropped, on the air {100 * report['air_share']:.1f} % of the time"
             )
+        if not as_json and feedback:
+            print(
+                f"feedback: {feedback['reports']} reports, {feedback['ignored']} ignored, {feedback['malformed']} "
+                f"malformed; the link at {feedback['snr_hint_db']:.1f} dB"
+            )
+
+
+def _open_follower(
+    address: str | None, keys: Path | None, session: int, cbr: float, snr_hint_db: float, model: str
+) -> "Follower":
+    """What each picture is encoded with. Raises UsageError, ModelError."""
+    from flowgraphs.adaptation import Follower, LinkAdapter, Setting
+    from flowgraphs.feedback import Subscriber
+    from models.weights import verify
+
+    default = Setting(snr_hint_db, cbr)
+    if address is None:
+        if keys is not None:
+            raise UsageError("--feedback-keys are for --feedback zmq:tcp://HOST:PORT, which is missing")
+        return Follower(LinkAdapter(session, default), None)
+    return Follower(LinkAdapter(session, default, verify(model).quality), Subscriber(address, keys))

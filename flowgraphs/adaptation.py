@@ -1,8 +1,8 @@
 """How a sender follows the reports of its receiver: which SNR to expect, and which rate to spend.
 
 The SNR follows reports down fast and up slowly: too much rate costs symbols, too little the picture. One report moves
-it by a bounded step, so a wild one does little harm. Without reports it goes back, but never up, to what the user
-expects.
+it by a bounded step, so a wild one does little harm. Without reports, and with reports of pictures sent long ago, it
+goes back, but never up, to what the user expects.
 
 The rate is the smallest at which the model gives the quality that the user's CBR has at the user's SNR, so that quality
 stays where it is and symbols are saved where the link is better. It never exceeds the user's CBR.
@@ -21,11 +21,13 @@ from flowgraphs.feedback import Report, Subscriber
 from models.codec import SNR_RANGE_DB
 from models.errors import ModelError
 from models.weights import Quality
+from sdr.header import IMAGE_ID_LIMIT
 
 DOWN, UP = 0.6, 0.3  # share of the way to a report that the estimate goes
 STEP_DB = 6.0  # a report further away counts as one at this distance
 FRESH_S = 10.0  # after the last report the estimate holds for so long
 FADE_S = 10.0  # and then goes back with this time constant
+FRESH_PICTURES, FADE_PICTURES = 3, 3.0  # the same of a report, in pictures sent since the one that it is of
 _RATES = 97  # of the finer grid that rates are chosen from
 _ROUNDING = 1e-9
 
@@ -110,6 +112,7 @@ class LinkAdapter:
         self._target = self._table.lpips(default.snr_hint_db, default.cbr) if self._table else 0.0
         self._estimate_db = default.snr_hint_db
         self._last: tuple[int, float] | None = None  # counter and time of the newest report
+        self._sending = self._late = 0  # image id of the next picture, pictures by which reports are late
         self.used = self.ignored = 0
 
     def update(self, report: Report) -> None:
@@ -119,26 +122,35 @@ class LinkAdapter:
         if not report.valid or report.session != self._session or old:
             self.ignored += 1
             return
-        before_db = self.snr_db()
+        before_db = self._aged_db()
         change_db = min(max(effective_snr_db(report) - before_db, -STEP_DB), STEP_DB)
         self._estimate_db = before_db + (DOWN if change_db < 0 else UP) * change_db
         self._last = report.counter, now
+        self._late = (self._sending - report.image_id) % IMAGE_ID_LIMIT
         self.used += 1
 
     def snr_db(self) -> float:
         """Expected at the next picture."""
-        safe_db = min(self._estimate_db, self._default.snr_hint_db)
-        kept = math.exp(-max(0.0, self._age_s() - FRESH_S) / FADE_S)
-        return safe_db + kept * (self._estimate_db - safe_db)
+        aged_db = self._aged_db()
+        overdue = max(0, self._late - FRESH_PICTURES) / FADE_PICTURES
+        return self._towards_safe_db(aged_db, overdue)
 
-    def setting(self) -> Setting:
-        """For the next picture."""
+    def setting(self, image_id: int) -> Setting:
+        """For the next picture, which gets that number."""
+        self._sending = image_id
         snr_db = self.snr_db()
         low, high = SNR_RANGE_DB
         cbr = self._default.cbr
         if self._table is not None and self._last is not None:
             cbr = self._table.cbr(snr_db, self._target, cbr)
         return Setting(min(max(snr_db, low), high), cbr)
+
+    def _aged_db(self) -> float:
+        return self._towards_safe_db(self._estimate_db, max(0.0, self._age_s() - FRESH_S) / FADE_S)
+
+    def _towards_safe_db(self, snr_db: float, overdue: float) -> float:
+        safe_db = min(snr_db, self._default.snr_hint_db)
+        return safe_db + math.exp(-overdue) * (snr_db - safe_db)
 
     def _age_s(self) -> float:
         return self._clock() - self._last[1] if self._last is not None else 0.0
@@ -153,12 +165,12 @@ class Follower:
     def __init__(self, adapter: LinkAdapter, subscriber: Subscriber | None) -> None:
         self._adapter, self._subscriber = adapter, subscriber
 
-    def setting(self) -> Setting:
-        """For the next picture, after what has been reported by now; never waits."""
+    def setting(self, image_id: int) -> Setting:
+        """For the next picture, which gets that number, after what has been reported by now; never waits."""
         if self._subscriber is not None:
             for report in self._subscriber.poll():
                 self._adapter.update(report)
-        return self._adapter.setting()
+        return self._adapter.setting(image_id)
 
     def report(self) -> dict[str, Any] | None:
         """What came of the feedback, for JSON; None without a subscriber."""

@@ -27,7 +27,7 @@ class Clock:
 
 
 def report(counter: int, snr_db: float, session: int = 7, **other: int) -> Report:
-    return replace(Report(session, counter % 64, snr_db, 10, 10, counter), **other)
+    return replace(Report(session, 0, snr_db, 10, 10, counter), **other)
 
 
 def adapter(clock: Clock | None = None, table: tuple[Quality, ...] = TABLE) -> LinkAdapter:
@@ -35,7 +35,7 @@ def adapter(clock: Clock | None = None, table: tuple[Quality, ...] = TABLE) -> L
 
 
 def test_what_the_user_asked_for_holds_until_the_first_report() -> None:
-    assert adapter().setting() == DEFAULT
+    assert adapter().setting(0) == DEFAULT
 
 
 @pytest.mark.parametrize("snr_db", [-3.0, 4.0, 10.0, 17.0])
@@ -43,7 +43,7 @@ def test_a_constant_link_is_found(snr_db: float) -> None:
     link = adapter()
     for counter in range(1, 21):
         link.update(report(counter, snr_db))
-    assert link.setting().snr_hint_db == pytest.approx(snr_db, abs=0.1)
+    assert link.setting(0).snr_hint_db == pytest.approx(snr_db, abs=0.1)
 
 
 @given(wild=any_snr, before=st.floats(0, 20))
@@ -61,7 +61,7 @@ def test_settings_can_always_be_encoded_and_never_cost_more_than_asked_for(snrs:
     link = adapter()
     for counter, snr_db in enumerate(snrs, 1):
         link.update(report(counter, snr_db))
-        setting = link.setting()
+        setting = link.setting(0)
         assert -10 <= setting.snr_hint_db <= 40 and CBRS[0] * 0.999 <= setting.cbr <= DEFAULT.cbr
 
 
@@ -91,11 +91,23 @@ def test_old_news_are_forgotten_towards_the_safe_side(snr_db: float, finally_db:
     expected = []
     for step in range(20):
         clock.now = FRESH_S + step * FADE_S
-        expected.append((link.snr_db(), link.setting().cbr))
+        expected.append((link.snr_db(), link.setting(0).cbr))
     falling = np.diff(expected, axis=0)
     assert (falling[:, 0] <= 1e-9).all() and (falling[:, 1] >= -1e-9).all()
     assert expected[-1][0] == pytest.approx(finally_db, abs=0.1)
     assert expected[-1][1] == pytest.approx(DEFAULT.cbr, rel=0.02)
+
+
+def test_reports_of_pictures_sent_long_ago_save_nothing_and_cost_nothing() -> None:
+    link = adapter()
+    hints = []
+    for late in (1, 3, 6, 10, 30):
+        for counter in range(1, 40):
+            link.setting(100)
+            link.update(report(1000 * late + counter, 20.0, image_id=100 - late))
+        hints.append(link.setting(100).snr_hint_db)
+    assert hints[:2] == pytest.approx([20.0, 20.0], abs=0.1) and hints[-1] == pytest.approx(10.0, abs=0.1)
+    assert (np.diff(hints[1:]) < 0).all() and link.setting(100).cbr == pytest.approx(DEFAULT.cbr, rel=0.02)
 
 
 def test_foreign_repeated_and_late_reports_change_nothing() -> None:
@@ -116,7 +128,7 @@ def test_without_a_table_the_rate_stays() -> None:
     link = adapter(table=())
     for counter in range(1, 20):
         link.update(report(counter, 20.0))
-    assert link.setting().cbr == DEFAULT.cbr and link.setting().snr_hint_db == pytest.approx(20.0, abs=0.1)
+    assert link.setting(0).cbr == DEFAULT.cbr and link.setting().snr_hint_db == pytest.approx(20.0, abs=0.1)
 
 
 def test_losses_count_as_noise() -> None:

@@ -116,7 +116,7 @@ def test_over_a_good_link_the_rate_falls_and_over_a_bad_one_it_returns(address: 
     follower = Follower(adapter, subscriber)
     try:
         for snr_db in [20.0] * 10 + [3.0] * 6:
-            used.append(use := follower.setting())
+            used.append(use := follower.setting(0))
             channel = Channel("awgn", snr_db)
             passage = loopback(codec, IMAGE, DEFAULT, channel, cbr=use.cbr, snr_hint_db=use.snr_hint_db)
             for report in reported(publisher, subscriber, passage.received)[:1]:
