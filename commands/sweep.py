@@ -63,6 +63,12 @@ def sweep(
 
         design = resolve(load_plan(plan))
         if dry_run:
+            if from_recordings is not None:
+                from calibration.points import passages
+                from calibration.recordings import replayed
+
+                for _ in replayed(passages(design), from_recordings):
+                    pass  # raises where a recording is missing
             _dry_run(design, out, workers or os.cpu_count() or 1, stage, as_json)
             return
         from calibration.campaign import carry_out
@@ -146,9 +152,8 @@ def _dry_run(design: "Design", out: Path, workers: int, stage: Any, as_json: boo
         table.add_column(heading, justify="left" if heading in ("image", "model", "channel", "roi") else "right")
     for point in first:
         table.add_row(*("–" if value is None else f"{value}" for value in point.values()))
-    console = Console()
-    console.print(table)
-    console.print(_costs(expected, workers, hours), highlight=False)
+    Console().print(table)
+    print(_costs(expected, workers, hours))
 
 
 def _costs(expected: "Estimate", workers: int, hours: float | None) -> str:
@@ -161,6 +166,8 @@ def _costs(expected: "Estimate", workers: int, hours: float | None) -> str:
 
 
 def _duration(hours: float) -> str:
+    if hours < 1 / 60:
+        return "less than a minute"
     return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} days"
 
 
