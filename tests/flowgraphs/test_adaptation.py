@@ -128,7 +128,7 @@ def test_without_a_table_the_rate_stays() -> None:
     link = adapter(table=())
     for counter in range(1, 20):
         link.update(report(counter, 20.0))
-    assert link.setting(0).cbr == DEFAULT.cbr and link.setting().snr_hint_db == pytest.approx(20.0, abs=0.1)
+    assert link.setting(0).cbr == DEFAULT.cbr and link.setting(0).snr_hint_db == pytest.approx(20.0, abs=0.1)
 
 
 def test_losses_count_as_noise() -> None:
