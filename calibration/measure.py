@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Complex64, Float32, UInt8
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from calibration.errors import CampaignError
 from calibration.plan import DIGITAL, DIGITAL_REAL
@@ -69,7 +70,7 @@ def measure(passage: Passage) -> Outcome:
     Raises:
         CampaignError: this machine's weights cannot be loaded, or are not those of the plan.
     """
-    with _turn:
+    with _turn, threadpool_limits(1):
         torch.set_num_threads(1)
         outcome, begun = Outcome(passage), time.perf_counter()
         try:

@@ -83,7 +83,7 @@ def virtual(profile: str, serial: str) -> Device:
     if not soapy_module._OWN_DRIVERS.is_dir():
         missing("the virtual radio is not built: make setup")
     gains, loss_db = ({"PGA": 60.0}, 45) if profile == "b210" else ({"VGA": 30.0}, 10)  # 12…15 dB below full scale
-    exact = f"pace=real,ppm=0,noise_figure_db=-inf,path_loss_db={loss_db},serial={serial},air=test-{os.getpid()}"
+    exact = f"pace=free,ppm=0,noise_figure_db=-inf,path_loss_db={loss_db},serial={serial},air=test-{os.getpid()}"
     both = Side(gains)
     station = dataclasses.replace(STATION, driver="lrisc", receive=both, transmit=both, bands=(VIRTUAL_BAND,))
     return open_device(f"soapy:profile={profile},{exact}", Opening(DEFAULT, transmit=True, station=station))

@@ -205,6 +205,9 @@ def test_two_senders_add_up(radios: Radios) -> None:
 
 
 def test_half_duplex_refuses_the_other_direction(radios: Radios, capfd: pytest.CaptureFixture[str]) -> None:
+    import SoapySDR
+
+    SoapySDR.setLogLevel(SoapySDR.SOAPY_SDR_INFO)  # the project's own device silences it for the whole process
     radio = radios("alice", "hackrf")
     assert radio.activate(TX) == 0
     assert radio.activate(RX) < 0
