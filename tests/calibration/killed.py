@@ -22,7 +22,7 @@ from tests.calibration.tiny import run, tiny_design
 def child(folder: Path, out: Path, pipe: int) -> None:
     torch.set_num_threads(1)  # before any work: a fork has none of its parent's threads
     run(
-        tiny_design(folder, images=(str(folder / "0.png"),), repeats=3),
+        tiny_design(folder, images=(str(folder / "0.png"),), repeats=4),
         out,
         show=lambda row, done, points: os.write(pipe, f"{row['point']}\n".encode()),
     )
@@ -42,10 +42,11 @@ def main(folder: Path, out: Path, kills: int, seed: int) -> None:
         lines = os.fdopen(reader)
         points: list[int] = []
         if number < kills:
-            for _ in range(rng.randrange(5)):
+            for _ in range(rng.randrange(4)):
                 if line := lines.readline():
                     points.append(int(line))
-            time.sleep(rng.random() * 0.2)
+            if number % 2:  # every other one at the very moment at which a row is shown
+                time.sleep(rng.random() * 0.2)
             os.kill(pid, signal.SIGKILL)
         points += [int(line) for line in lines]  # what it still said
         _, status = os.waitpid(pid, 0)
