@@ -19,7 +19,7 @@ from models.worker import work
 
 
 class GreyCodec:
-    name = "grey"
+    name, parameters, digest, device = "grey", 0, "", "cpu"
 
     def encode(
         self,
