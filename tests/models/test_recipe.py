@@ -90,7 +90,7 @@ def test_the_shipped_recipe_trains_every_method_on_as_many_crops() -> None:
     for name, stage in stages.items():
         start = (stage.network or "/").split("/")[0]
         assert not start or start in seen, f"{name} starts from {start}, which comes later"
-        assert stage.crop == 192
+        assert stage.crop == 192 or stage.stage == "classic"  # whose receptive field is smaller than any crop
         seen[name] = seen.get(start, 0) + stage.steps * stage.batch
     lrisc = seen["lrisc_denoiser"]
     assert seen["deepjscc_more"] == seen["deepjscc_lpips"] == lrisc
