@@ -19,6 +19,7 @@ from calibration.errors import CampaignError
 from calibration.plan import DIGITAL, DIGITAL_REAL
 from calibration.points import Passage, Point, SentFacts
 from flowgraphs import link
+from flowgraphs.digital import DigitalLink
 from flowgraphs.errors import LinkError
 from models.codec import Codec
 from models.digital import digital_reference
@@ -132,7 +133,9 @@ def _send(outcome: Outcome, codec: Codec, image: UInt8[np.ndarray, "h w 3"]) -> 
     favoured = _mask(passage.favoured, passage.picture.path)
     rng = np.random.default_rng(passage.seed)
     session = int(rng.integers(1 << 16))
-    sent = link.send(codec, image, DEFAULT, cbr=passage.cbr, snr_hint_db=passage.snr_db, mask=favoured, session=session)
+    sent = link.send(
+        codec, image, DEFAULT, cbr=passage.cbr, snr_hint_db=passage.hint_db, mask=favoured, session=session
+    )
     samples = link.through_air(sent.transmission, DEFAULT, passage.conditions, rng)
     spans = sent.transmission.packets
     facts = SentFacts(passage.digest, session, sent.cbr_payload, sent.cbr, sent.cbr_total, len(spans))
@@ -229,6 +232,7 @@ def _truth(passage: Passage, facts: SentFacts) -> dict[str, Any]:
         "picture": passage.picture.name,
         "model": passage.weights,
         "encoder_sha256": passage.encoder,
+        "hint_db": passage.hint_db,
         "cbr_asked": passage.cbr,
         "channel": passage.channel,
         "roi": passage.roi or "none",
@@ -264,10 +268,12 @@ def open_codec(weights: str, digest: str) -> Codec:
     Raises:
         CampaignError: it cannot be loaded, or its weights are not those of the plan: no fault of a picture's.
     """
-    if weights == DIGITAL_REAL:
-        raise ModelError("digital-real, the link with a real code, is not there yet")
+    codec: Codec
     try:
-        codec = load_codec(weights, "cuda" if torch.cuda.is_available() else "cpu")
+        if weights == DIGITAL_REAL:
+            codec = DigitalLink()
+        else:
+            codec = load_codec(weights, "cuda" if torch.cuda.is_available() else "cpu")
     except ModelError as error:
         raise CampaignError(f"model {weights!r}: {error}") from error
     if codec.digest != digest:

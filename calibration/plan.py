@@ -34,7 +34,7 @@ class Plan:
     images: tuple[str, ...]
     """Files, patterns like photos/*.png, or skimage.data.NAME for a picture that scikit-image ships."""
     snr_db: tuple[float, ...]
-    """Es/N0 per data subcarrier; the sender's hint is the same."""
+    """Es/N0 per data subcarrier."""
     cbr: tuple[float | str, ...]
     models: tuple[str, ...]
     """Names, folders or hub ids of weights, adapters FILE.py:FUNCTION, and direct, digital, digital-real. {snr_db} and
@@ -49,6 +49,8 @@ class Plan:
     repeats: int = 1
     """Channel realisations of each point."""
     seed: int = 0
+    hint_db: float | None = None
+    """What every sender takes the SNR for; None is the true one."""
     station: str | None = None
     keep_recordings: bool = False
     """Keep what the receiver heard as SigMF recordings, 8 bytes a sample."""
@@ -62,9 +64,11 @@ class Plan:
                 if len(set(values)) < len(values):
                     raise CampaignError(f"{field.name} has a value twice: {', '.join(map(str, values))}")
         low, high = SNR_RANGE_DB
-        for snr_db in self.snr_db:
-            if not low <= snr_db <= high:
-                raise CampaignError(f"snr_db {snr_db:g} is out of range: choose {low:g} to {high:g} dB")
+        hints = () if self.hint_db is None else (self.hint_db,)
+        for key, values in (("snr_db", self.snr_db), ("hint_db", hints)):
+            for value in values:
+                if not low <= value <= high:
+                    raise CampaignError(f"{key} {value:g} is out of range: choose {low:g} to {high:g} dB")
         for ratio in self.ratios:
             if not CBR_RANGE[0] <= ratio <= CBR_RANGE[1]:
                 raise CampaignError(f"cbr {ratio:g} is out of range: choose 1/128 to 1/5")
@@ -118,8 +122,11 @@ class Design:
         for (name, _, _), found in self.weights.items():
             models.setdefault(name, {})[found.model] = {"weights": found.digest, "encoder": found.encoder}
         regions = {mask for picture in self.pictures for roi in self.plan.roi if (mask := mask_file(roi, picture))}
+        plan = {**asdict(self.plan), "images": [picture.name for picture in self.pictures]}
+        if self.plan.hint_db is None:
+            del plan["hint_db"]  # runs that were begun before plans had it can be gone on with
         return {
-            "plan": {**asdict(self.plan), "images": [picture.name for picture in self.pictures]},
+            "plan": plan,
             "pictures_sha256": {picture.name: _digest(picture.path) for picture in self.pictures},
             "masks_sha256": {Path(mask).name: _digest(mask) for mask in sorted(regions)},
             "models": models,
@@ -223,7 +230,8 @@ def _find_weights(plan: Plan) -> dict[tuple[str, float, float], Weights]:
         missing: ModelError | None = None
         for snr_db, ratio in cells:
             if text in (DIGITAL, DIGITAL_REAL):
-                found[name, snr_db, ratio] = Weights(text, text, text, ((None, 0),))
+                digest = text if text == DIGITAL else _link_digest()
+                found[name, snr_db, ratio] = Weights(text, digest, digest, ((None, 0),))
                 continue
             if split_adapter(text) is not None:
                 digest = _adapter_digest(text)
@@ -266,6 +274,14 @@ def _adapter_digest(text: str) -> str:
     from models.registry import load_codec  # loads torch
 
     return load_codec(text).digest
+
+
+@functools.cache
+def _link_digest() -> str:
+    """Of the modes and codes of digital-real; fails where there is no GNU Radio."""
+    from flowgraphs.digital import DigitalLink  # its picture formats take a while to load
+
+    return DigitalLink().digest
 
 
 def _digest(path: str) -> str | None:

@@ -40,6 +40,8 @@ class Passage:
     """Region that is measured apart: the favoured one, or the plan's first where none is favoured."""
     repeat: int
     seed: int
+    hint_db: float
+    """What the sender takes the SNR for."""
     weights: str
     """What `load_codec` takes, or one of the models without weights."""
     digest: str
@@ -107,6 +109,7 @@ def passages(design: Design) -> Iterator[Passage]:
                     measured=located[roi] or first,
                     repeat=repeat,
                     seed=derive_seed(plan.seed, picture.name, snr_db, cbr, channel, repeat),
+                    hint_db=snr_db if plan.hint_db is None else plan.hint_db,
                     weights=weights,
                     digest=hashes[weights].digest,
                     encoder=hashes[weights].encoder,

@@ -45,11 +45,13 @@ def replayed(passages: Iterator[Passage], folder: Path) -> Iterator[Passage]:
                 f"nothing in {folder} was sent with the encoder of {passage.weights!r}, and a recording can only be "
                 "decoded by a model with the encoder that sent it"
             )
-        key = _key(passage.picture.name, passage.snr_db, passage.cbr, passage.channel, passage.roi, passage.repeat)
+        coordinates = passage.cbr, passage.channel, passage.roi, passage.repeat
+        key = _key(passage.picture.name, passage.snr_db, passage.hint_db, *coordinates)
         if (entry := found.get((*key, passage.encoder))) is None:
             raise CampaignError(
-                f"{folder} has no recording of {passage.picture.name} at {passage.snr_db:g} dB, CBR {passage.cbr:.4g}, "
-                f"{passage.channel}, region {passage.roi}, repeat {passage.repeat} for {passage.weights!r}"
+                f"{folder} has no recording of {passage.picture.name} at {passage.snr_db:g} dB, hint "
+                f"{passage.hint_db:g} dB, CBR {passage.cbr:.4g}, {passage.channel}, region {passage.roi}, "
+                f"repeat {passage.repeat} for {passage.weights!r}"
             )
         path, truth = entry
         sent = SentFacts(**{field.name: truth[field.name] for field in fields(SentFacts)})
@@ -70,10 +72,12 @@ def _index(folder: Path) -> dict[_Key, tuple[Path, Mapping[str, Any]]]:
             raise CampaignError(f"{folder / name} does not say what was sent: its annotation 'truth' is missing")
         truth = {key.removeprefix("lrisc:"): value for key, value in truths[0].items()}
         roi = None if truth["roi"] == "none" else truth["roi"]
-        key = _key(truth["picture"], truth["snr_db"], truth["cbr_asked"], truth["channel"], roi, truth["repeat"])
+        hint_db = truth.get("hint_db", truth["snr_db"])  # older recordings have no other
+        coordinates = truth["cbr_asked"], truth["channel"], roi, truth["repeat"]
+        key = _key(truth["picture"], truth["snr_db"], hint_db, *coordinates)
         found[(*key, truth["encoder_sha256"])] = (folder / name, truth)
     return found
 
 
-def _key(picture: str, snr_db: float, cbr: float, channel: str, roi: str | None, repeat: int) -> _Key:
-    return picture, float(snr_db), round(cbr, 9), channel, roi, repeat
+def _key(picture: str, snr_db: float, hint_db: float, cbr: float, channel: str, roi: str | None, repeat: int) -> _Key:
+    return picture, float(snr_db), float(hint_db), round(cbr, 9), channel, roi, repeat

@@ -5,12 +5,14 @@ channel turns n complex symbols at SNR γ into n·log2(1 + γ) bits without erro
 it and a real one fails altogether a little below its rate, so this reference is generous to the digital side.
 
 It is no `models.codec.Codec`: at ideal capacity there are no symbols that a channel could act on, and what arrives
-depends on the SNR alone. It stands beside the codecs with the same picture, CBR and SNR.
+depends on the SNR alone. It stands beside the codecs with the same picture, CBR and SNR. With a code that exists, the
+same choice of file goes over the radio in `flowgraphs.digital`.
 """
 
 import functools
 import io
 import math
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,17 +24,21 @@ from PIL import Image
 from models.errors import ModelError
 from models.metrics import psnr_db
 
+MEAN_COLOUR = "mean colour"
 _MAX_SHRINKS = 20  # each by 1/sqrt(2) a side: down to a thousandth
 _COARSE = 30  # below this quality a smaller picture coded more finely may be the better one
+
+
+_Stream = bytes  # under another name, for a field below is called bytes
 
 
 @dataclass(frozen=True)
 class DigitalResult:
     """What came through: `image` uint8[h, w, 3], and how.
 
-    `format` is the winner's name, "mean colour" where no file fits; `quality` its encoder's setting; `bytes` what was
+    `format` is the winner's name, `MEAN_COLOUR` where no file fits; `quality` its encoder's setting; `bytes` what was
     counted against `bits_available`; `scale` the size at which it was coded, 1 for full. A mean colour has quality
-    and scale 0.
+    and scale 0. `stream` is what crosses the channel, for `restore`; of a mean colour always its 3 values.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -41,6 +47,7 @@ class DigitalResult:
     bytes: int
     bits_available: int
     scale: float
+    stream: _Stream
 
 
 @dataclass(frozen=True)
@@ -49,26 +56,48 @@ class _Format:
     highest: int
     max_side: int  # pixels
     options: Callable[[int], Mapping[str, Any]]  # Pillow's, for a number of pixels
-    count: Callable[[bytes], int]  # bytes of a file that have to cross the channel
+    strip: Callable[[bytes], bytes]  # what of a file has to cross the channel
+    wrap: Callable[[bytes, int, int], bytes]  # and its inverse, for a width and a height: a file of the same pixels
 
 
-def _count_avif(file: bytes) -> int:
-    """The `mdat` payload (ISO/IEC 14496-12): an AV1 stream from which the boxes around it could be rebuilt."""
+def _strip_avif(file: bytes) -> bytes:
+    """The `mdat` payload (ISO/IEC 14496-12): an AV1 stream from which the boxes around it can be rebuilt."""
+    return file[_payload_start(file) :]
+
+
+def _wrap_avif(stream: bytes, width: int, height: int) -> bytes:
+    """Boxes of any picture of this size, with the length in `iloc` and `mdat` put right."""
+    other = _encode(Image.new("RGB", (width, height)), "AVIF", FORMATS["AVIF"].lowest)
+    start = _payload_start(other)
+    extent = struct.pack(">II", start, len(other) - start)
+    boxes = other[: start - 8].replace(extent, struct.pack(">II", start, len(stream)))
+    return boxes + struct.pack(">I4s", len(stream) + 8, b"mdat") + stream
+
+
+def _payload_start(file: bytes) -> int:
     position = 0
     while position < len(file):
         size = int.from_bytes(file[position : position + 4], "big")
         if file[position + 4 : position + 8] == b"mdat":
-            return size - 8
+            return position + 8
         position += max(size, 8)
     raise AssertionError("an AVIF file without mdat")
 
 
-def _count_webp(file: bytes) -> int:
-    return len(file) - 20  # RIFF header and chunk header; the VP8 frame itself knows its size
+def _strip_webp(file: bytes) -> bytes:
+    return file[20:]  # RIFF header and chunk header; the VP8 frame itself knows its size
 
 
-def _count_jpeg(file: bytes) -> int:
-    return len(file) - 18  # the JFIF segment (APP0)
+def _wrap_webp(stream: bytes, width: int, height: int) -> bytes:
+    return struct.pack("<4sI4s4sI", b"RIFF", len(stream) + 12, b"WEBP", b"VP8 ", len(stream)) + stream
+
+
+def _strip_jpeg(file: bytes) -> bytes:
+    return file[:2] + file[20:]  # the JFIF segment (APP0), which decoders do without
+
+
+def _wrap_jpeg(stream: bytes, width: int, height: int) -> bytes:
+    return stream
 
 
 def _avif_options(pixels: int) -> dict[str, Any]:
@@ -78,9 +107,9 @@ def _avif_options(pixels: int) -> dict[str, Any]:
 
 # Settings for the highest PSNR. JPEG stops at 90: beyond it Pillow's buffer can be too small for optimised tables.
 FORMATS: dict[str, _Format] = {
-    "AVIF": _Format(0, 100, 16384, _avif_options, _count_avif),
-    "WebP": _Format(0, 100, 16383, lambda pixels: {"method": 6}, _count_webp),
-    "JPEG": _Format(1, 90, 65500, lambda pixels: {"optimize": True, "progressive": True}, _count_jpeg),
+    "AVIF": _Format(0, 100, 16384, _avif_options, _strip_avif, _wrap_avif),
+    "WebP": _Format(0, 100, 16383, lambda pixels: {"method": 6}, _strip_webp, _wrap_webp),
+    "JPEG": _Format(1, 90, 65500, lambda pixels: {"optimize": True, "progressive": True}, _strip_jpeg, _wrap_jpeg),
 }
 
 
@@ -131,12 +160,44 @@ def digital_reference(image: UInt8[np.ndarray, "h w 3"], cbr: float, snr_db: flo
         ModelError: `cbr` or `snr_db` out of range.
     """
     height, width = image.shape[:2]
-    bits = capacity_bits(height, width, cbr, snr_db)
+    return best_within(image, capacity_bits(height, width, cbr, snr_db))
+
+
+def best_within(image: UInt8[np.ndarray, "h w 3"], bits: int) -> DigitalResult:
+    """The same for a number of bits."""
     candidates = [_mean_colour(image, bits)]
     for name in FORMATS:
         if name not in unavailable_formats():
             candidates += _best_of_format(image, name, bits)
     return max(candidates, key=lambda candidate: psnr_db(image, candidate.image))
+
+
+def restore(stream: bytes, name: str, scale: float, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture of a `DigitalResult` from its `stream`, its `format` and its `scale`.
+
+    Raises:
+        ModelError: they are no picture of this size.
+    """
+    if name == MEAN_COLOUR:
+        if len(stream) != 3:
+            raise ModelError(f"a mean colour has 3 bytes, not {len(stream)}")
+        return np.broadcast_to(np.frombuffer(stream, np.uint8), (height, width, 3)).copy()
+    size = _scaled((width, height), scale)
+    try:
+        with Image.open(io.BytesIO(FORMATS[name].wrap(stream, *size)), formats=[name]) as decoded:
+            restored = decoded.convert("RGB")
+    except (OSError, RuntimeError, SyntaxError, ValueError) as error:
+        raise ModelError(f"the {name} picture does not decode: {' '.join(str(error).split())}") from error
+    if restored.size != size:
+        raise ModelError(f"the {name} picture has {restored.size} pixels and not {size}")
+    if scale < 1:
+        restored = restored.resize((width, height), Image.Resampling.LANCZOS)
+    return np.array(restored)
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    width, height = (max(1, round(side * scale)) for side in size)
+    return width, height
 
 
 def _best_of_format(image: UInt8[np.ndarray, "h w 3"], name: str, bits: int) -> list[DigitalResult]:
@@ -145,8 +206,9 @@ def _best_of_format(image: UInt8[np.ndarray, "h w 3"], name: str, bits: int) -> 
     results: list[DigitalResult] = []
     for shrink in range(_MAX_SHRINKS):
         scale = 2 ** (-shrink / 2)
-        width, height = (max(1, round(side * scale)) for side in original.size)
-        small = original if shrink == 0 else original.resize((width, height), Image.Resampling.LANCZOS)
+        small = original
+        if shrink > 0:
+            small = original.resize(_scaled(original.size, scale), Image.Resampling.LANCZOS)
         found = _finest_that_fits(small, name, bits)
         if found is None:
             continue
@@ -155,7 +217,8 @@ def _best_of_format(image: UInt8[np.ndarray, "h w 3"], name: str, bits: int) -> 
             restored = decoded.convert("RGB")
         if shrink > 0:
             restored = restored.resize(original.size, Image.Resampling.LANCZOS)
-        results.append(DigitalResult(np.array(restored), name, quality, FORMATS[name].count(file), bits, scale))
+        stream = FORMATS[name].strip(file)
+        results.append(DigitalResult(np.array(restored), name, quality, len(stream), bits, scale, stream))
         got_worse = len(results) > 1 and psnr_db(image, results[-1].image) < psnr_db(image, results[-2].image)
         if quality >= _COARSE or got_worse:
             break
@@ -172,7 +235,7 @@ def _finest_that_fits(picture: Image.Image, name: str, bits: int) -> tuple[int, 
     quality = low  # first of all, whether anything fits
     while low <= high:
         file = _encode(picture, name, quality)
-        if 8 * fmt.count(file) <= bits:
+        if 8 * len(fmt.strip(file)) <= bits:
             fits = quality, file
             low = quality + 1
         else:
@@ -194,4 +257,4 @@ def _mean_colour(image: UInt8[np.ndarray, "h w 3"], bits: int) -> DigitalResult:
     mean = image.mean(axis=(0, 1))
     colour = np.round((np.floor(mean / 256 * levels) + 0.5) * 256 / levels - 0.5) if levels < 256 else np.round(mean)
     flat = np.broadcast_to(colour.astype(np.uint8), image.shape).copy()
-    return DigitalResult(flat, "mean colour", 0, sent, bits, 0.0)
+    return DigitalResult(flat, MEAN_COLOUR, 0, sent, bits, 0.0, flat[0, 0].tobytes())

@@ -28,7 +28,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_the_keys_are_the_documented_ones() -> None:
-    keys = "name, images, snr_db, cbr, models, channel, roi, steps, repeats, seed, station, keep_recordings"
+    keys = "name, images, snr_db, cbr, models, channel, roi, steps, repeats, seed, hint_db, station, keep_recordings"
     assert ", ".join(field.name for field in fields(Plan)) == keys
 
 
@@ -44,6 +44,7 @@ def test_single_values_stand_for_lists_of_one(tmp_path: Path) -> None:
         ("modles: x", "unknown key modles"),
         ("snr_db: loud", "snr_db must be float"),
         ("snr_db: [99]", "snr_db 99 is out of range"),
+        ("hint_db: 99", "hint_db 99 is out of range"),
         ("snr_db: []", "snr_db is an empty list"),
         ("snr_db: [1, 1.0]", "snr_db has a value twice"),
         ("cbr: 1/2", "cbr 0.5 is out of range"),
