@@ -54,11 +54,11 @@ MODES = (
     Mode(4, HALF, 3 / 5, 10.25),
     Mode(4, HALF, 2 / 3, 11.25),
     Mode(6, HALF, 1 / 2, 12.75),
-    Mode(6, HALF, 3 / 5, 15.0),
-    Mode(6, HALF, 2 / 3, 16.5),
-    Mode(8, HALF, 3 / 5, 19.5),
+    Mode(6, HALF, 3 / 5, 15.25),
+    Mode(6, HALF, 2 / 3, 17.0),
+    Mode(8, HALF, 3 / 5, 20.25),
     Mode(8, HALF, 2 / 3, 21.5),
-    Mode(8, HALF, 3 / 4, 24.0),
+    Mode(8, HALF, 3 / 4, 24.5),
 )
 """From the slowest to the fastest; `least_snr_db` as scripts/digital_modes.py measures it."""
 

@@ -2,7 +2,8 @@
 
 LRISC with and without diffusion, DeepJSCC, the DeepJSCC of 2019 and the adapter of docs/foreign-model.md have small
 networks with random weights; of the shipped weights it is asked that photographs come back. `digital` is no codec, see
-models/digital.py. `LRISC_CODEC` and `LRISC_CODEC_CBR` in the environment add a row of one's own.
+models/digital.py, and `digital-real` loses pictures, which none here may: tests/flowgraphs/test_digital.py.
+`LRISC_CODEC` and `LRISC_CODEC_CBR` in the environment add a row of one's own.
 """
 
 import logging

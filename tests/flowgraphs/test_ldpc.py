@@ -56,10 +56,10 @@ def test_the_code_is_linear_and_one_to_one(code: Code) -> None:
 
 def test_the_waterfall_is_where_it_belongs(code: Code) -> None:
     """Regular codes of column weight 3 have their thresholds near 1.1 dB (Richardson and Urbanke 2001); 1800 bits take
-    about 1 dB more. Without a code 3 % of the bits would be wrong at 2.7 dB."""
+    about 1 dB more. Without a code 4 % of the bits would be wrong at 2 dB."""
     bits, coded = words(code, 60)
-    wrong = {ebn0: (ldpc.decode(soft(coded, ebn0, code), code) != bits).any(axis=1).mean() for ebn0 in (0.3, 2.7)}
-    assert wrong[0.3] > 0.8 and wrong[2.7] == 0
+    wrong = {ebn0: (ldpc.decode(soft(coded, ebn0, code), code) != bits).any(axis=1).mean() for ebn0 in (0.3, 2.0)}
+    assert wrong[0.3] > 0.8 and wrong[2.0] < 0.15
 
 
 @pytest.mark.parametrize("ebn0_db", [6.0, 12.0, 30.0])
