@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models import checkpoint
+from models.weights import SHIPPED
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -77,7 +78,8 @@ def history(run: Path) -> list[dict[str, Any]]:
         if (network.parent / checkpoint.STATE).exists():
             before, config["network"] = history(network.parent), f"{network.parent.name}/{network.name}"
         else:
-            before, config["network"] = _read(network / TRAINING) or [], network.name
+            folder = network if network.exists() else SHIPPED / network
+            before, config["network"] = _read(folder / TRAINING) or [], network.name
     stage = {
         "stage": run.name,
         "config": config,
@@ -93,8 +95,8 @@ def history(run: Path) -> list[dict[str, Any]]:
     return [*before, stage]
 
 
-def document(folder: Path, stages: list[dict[str, Any]]) -> None:
-    """Writes training.json and curves.png into a weights folder, and the generated part of its README.md."""
+def document(folder: Path, stages: list[dict[str, Any]], name: str) -> None:
+    """Writes training.json and curves.png into the weights folder of a model, and the generated part of its card."""
     checkpoint.replace_text(folder / TRAINING, json.dumps(stages, indent=1) + "\n")
     _draw(folder / "curves.png", stages)
     readme = folder / "README.md"
@@ -103,12 +105,12 @@ def document(folder: Path, stages: list[dict[str, Any]]) -> None:
     if not begin:  # a card that somebody wrote whole
         return
     by_hand = rest.partition(END)[2]
-    checkpoint.replace_text(readme, f"{head}{BEGIN}\n{markdown(stages)}{END}{by_hand}")
+    checkpoint.replace_text(readme, f"{head}{BEGIN}\n{markdown(stages, name)}{END}{by_hand}")
 
 
-def markdown(stages: list[dict[str, Any]]) -> str:
+def markdown(stages: list[dict[str, Any]], name: str) -> str:
     """The generated part of a model card."""
-    lines = [f"# {stages[-1]['config']['name']}" if stages else "# Weights", ""]
+    lines = [f"# {name}", ""]
     lines += ["| stage | start | steps × crops | crops | hours | machine | pictures |", "|-|-|-|-|-|-|-|"]
     for stage in stages:
         config, origin = stage["config"], stage["origin"] or {}
@@ -176,8 +178,9 @@ def _draw(path: Path, stages: list[dict[str, Any]]) -> None:
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """At most `POINTS` points, each the mean of as many neighbours."""
-    parts = np.array_split(np.array(points), min(POINTS, len(points))) if points else []
+    """At most `POINTS` points, each the mean of as many neighbours; fewer in the last."""
+    size = max(1, -(-len(points) // POINTS))
+    parts = [np.array(points[start : start + size]) for start in range(0, len(points), size)]
     return [(int(part[-1, 0]), round(float(part[:, 1].mean()), 5)) for part in parts]
 
 

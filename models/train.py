@@ -209,7 +209,7 @@ class Trainer:
         else:
             network, denoiser = (model, None) if isinstance(model, JsccNetwork) else _pair(model)
             JsccCodec(card, network, denoiser).save(folder, self.config.name, self.config.default_steps)
-        document(folder, history(self.out))
+        document(folder, history(self.out), self.config.name)
 
     def _save(self) -> None:
         tensors = {f"average.{name}": value for name, value in self.averaged.items()}

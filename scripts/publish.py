@@ -37,7 +37,7 @@ def publish(runs: list[Path], target: Path) -> None:
     else:
         write_card(target, target.name, cards[0].default_steps)
     stages = [stage for run in runs for stage in history(run)]
-    document(target, list({stage["stage"]: stage for stage in stages}.values()))
+    document(target, list({stage["stage"]: stage for stage in stages}.values()), target.name)
 
 
 if __name__ == "__main__":

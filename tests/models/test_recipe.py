@@ -250,6 +250,16 @@ def test_a_model_card_tells_how_the_weights_came_to_be(pictures: Path, tmp_path:
     assert str(tmp_path) not in card + (folder / "training.json").read_text()
 
 
+def test_the_history_of_shipped_ones_goes_on(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(write(tmp_path / "first.yaml", name="first"), pictures, tmp_path / "runs" / "first")
+    publish([tmp_path / "runs" / "first"], tmp_path / "shipped" / "ours")
+    for module in ("models.weights", "models.history"):
+        monkeypatch.setattr(f"{module}.SHIPPED", tmp_path / "shipped")
+    run(write(tmp_path / "more.yaml", name="more", network="ours"), pictures, tmp_path / "runs" / "more")
+    stages = history(tmp_path / "runs" / "more")
+    assert [(stage["stage"], stage["config"]["network"]) for stage in stages] == [("first", None), ("more", "ours")]
+
+
 def test_what_was_written_by_hand_into_a_card_stays(pictures: Path, tmp_path: Path) -> None:
     run(write(tmp_path / "config.yaml", validate_every=2), pictures, tmp_path / "run")
     target = tmp_path / "shipped"
@@ -259,9 +269,9 @@ def test_what_was_written_by_hand_into_a_card_stays(pictures: Path, tmp_path: Pa
     (target / "README.md").write_text(f"Above.\n{BEGIN}\nold\n{END}{by_hand}")
     publish([tmp_path / "run"], target)
     card = (target / "README.md").read_text()
-    assert card.startswith("Above.\n") and card.endswith(by_hand) and "\nold\n" not in card and "# tiny" in card
+    assert card.startswith("Above.\n") and card.endswith(by_hand) and "\nold\n" not in card and "# shipped\n" in card
     (target / "README.md").write_text("All of it by hand.\n")
-    document(target, history(tmp_path / "run"))
+    document(target, history(tmp_path / "run"), "small")
     assert (target / "README.md").read_text() == "All of it by hand.\n"
 
 
