@@ -1,0 +1,235 @@
+"""What `lrisc calibrate` measured of a pair of radios: the file that it writes, read and checked before it is used."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sdr.errors import SdrError
+from sdr.settings import read_settings
+
+VERSION = 1
+MAX_AGE_DAYS = 30.0
+"""Older ones are warned about: crystals age and are as warm as the room, cables are changed."""
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class GainCurve:
+    """Received SNR against a setting of the transmitter, never falling.
+
+    Raises SdrError for lists of different lengths, gains that do not rise, an SNR that falls, a usable range that was
+    not measured.
+    """
+
+    gain_db: tuple[float, ...]
+    snr_db: tuple[float, ...]
+    """Es/N0, as the receiver measures it."""
+    sd_db: tuple[float, ...]
+    """Standard deviation of each `snr_db`."""
+    usable_db: tuple[float, ...]
+    """Lowest and highest gain between which SNR rises with it: packets are found, and nothing clips."""
+
+    def __post_init__(self) -> None:
+        if not len(self.gain_db) == len(self.snr_db) == len(self.sd_db) or len(self.gain_db) < 2:
+            raise SdrError("gain_db, snr_db and sd_db must be lists of the same length, 2 or more")
+        if not np.all(np.isfinite([self.gain_db, self.snr_db, self.sd_db])):
+            raise SdrError("gain_db, snr_db and sd_db must be finite numbers")
+        if np.any(np.diff(self.gain_db) <= 0):
+            raise SdrError("gain_db must rise from entry to entry")
+        if np.any(np.diff(self.snr_db) < 0):
+            raise SdrError("snr_db must not fall from entry to entry")
+        if len(self.usable_db) != 2 or not self.gain_db[0] <= self.usable_db[0] < self.usable_db[1] <= self.gain_db[-1]:
+            raise SdrError(
+                f"usable_db must be a lower and an upper gain within {self.gain_db[0]:g}…{self.gain_db[-1]:g} dB"
+            )
+
+    def snr_at(self, gain_db: float) -> float:
+        """SNR in dB at a gain, linear between those measured. Raises SdrError for a gain beyond them."""
+        if not self.gain_db[0] <= gain_db <= self.gain_db[-1]:
+            raise SdrError(f"no SNR is known at {gain_db:g} dB, only at {self.gain_db[0]:g}…{self.gain_db[-1]:g} dB")
+        return float(np.interp(gain_db, self.gain_db, self.snr_db))
+
+    def gain_for(self, snr_db: float) -> float:
+        """The lowest usable gain that gives that SNR. Raises SdrError if none does, naming the SNRs that can be had."""
+        low_db, high_db = self.usable_db
+        gains = [low_db, *(gain for gain in self.gain_db if low_db < gain < high_db), high_db]
+        snrs = [self.snr_at(gain) for gain in gains]
+        if not snrs[0] <= snr_db <= snrs[-1]:
+            raise SdrError(
+                f"an SNR of {snr_db:g} dB is out of reach: {snrs[0]:.1f}…{snrs[-1]:.1f} dB are received with "
+                f"{low_db:g}…{high_db:g} dB"
+            )
+        above = int(np.searchsorted(snrs, snr_db))  # the first that suffices; the one before it does not
+        if above == 0:
+            return low_db
+        return float(np.interp(snr_db, snrs[above - 1 : above + 1], gains[above - 1 : above + 1]))
+
+
+@dataclass(frozen=True)
+class FrequencyOffset:
+    """Of the sender's carrier against the receiver's, at equal settings."""
+
+    ppm: float
+    """Positive: the sender's is higher. The `oscillator_ppm` that corrects it at the receiver is −ppm."""
+    sd_ppm: float
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """Power that a receiver sees when nobody sends, against its total gain. Raises SdrError for unequal lengths."""
+
+    gain_db: tuple[float, ...]
+    """All elements together."""
+    power_dbfs: tuple[float, ...]
+    """Without DC."""
+    sd_db: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.gain_db) == len(self.power_dbfs) == len(self.sd_db):
+            raise SdrError("gain_db, power_dbfs and sd_db must be lists of the same length")
+
+
+@dataclass(frozen=True)
+class IqError:
+    """DC and quadrature of one side: y = x_I + j·g·(x_Q·cos φ + x_I·sin φ) + dc, g = 10^(gain_db/20), φ = phase_deg."""
+
+    dc_i: float
+    """Full scale 1, as dc_q."""
+    dc_q: float
+    dc_sd: float
+    gain_db: float
+    gain_sd_db: float
+    phase_deg: float
+    phase_sd_deg: float
+
+
+@dataclass(frozen=True)
+class SnrBias:
+    """How much more the receiver's estimate says than the level steps that it was compared with."""
+
+    bias_db: float
+    """Subtract it from an estimate."""
+    sd_db: float
+    snr_db: tuple[float, ...]
+    """Lowest and highest reference SNR that was looked at."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Where the receiver's converter ends."""
+
+    level_dbfs: float
+    """Mean power of the waveform at which SNR has lost 1 dB to clipping."""
+    safe_gain_db: float
+    """Total receiving gain at which this sender's waveform still stays below that level."""
+
+
+@dataclass(frozen=True)
+class CalibrationFile:
+    """One run of `lrisc calibrate`; steps that were not run are None."""
+
+    version: int
+    date: str
+    """ISO 8601, with time zone."""
+    frequency_hz: float
+    rate_hz: float
+    sender: str | None = None
+    """Serial number, None: no step needed one."""
+    receiver: str | None = None
+    receive_gains: dict[str, float] = field(default_factory=dict)
+    """Of the receiver, in dB by element, unless a step says otherwise."""
+    transmit_gains: dict[str, float] = field(default_factory=dict)
+    """Of the sender, in dB by element, but for the one that a step moves."""
+    transmit_element: str | None = None
+    """The gain element that `tx_gain` moves."""
+    tx_gain: GainCurve | None = None
+    tx_amplitude: GainCurve | None = None
+    """`gain_db` is the amplitude in dB, 0: as `lrisc send` sends."""
+    frequency: FrequencyOffset | None = None
+    noise_floor: NoiseFloor | None = None
+    transmit_iq: IqError | None = None
+    receive_iq: IqError | None = None
+    snr_bias: SnrBias | None = None
+    clip: Clip | None = None
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION:
+            raise SdrError(f"version {self.version} is not {VERSION}: calibrate again with this version of lrisc")
+        try:
+            if self._measured().tzinfo is None:
+                raise ValueError
+        except ValueError:
+            raise SdrError(f"date must be ISO 8601 with a time zone, got '{self.date}'") from None
+        if self.tx_gain is not None and self.transmit_element is None:
+            raise SdrError("tx_gain needs transmit_element, the gain element that it is about")
+
+    def age_days(self, now: datetime | None = None) -> float:
+        """Days since it was measured; `now` needs a time zone, None: the clock's."""
+        return ((now or datetime.now(UTC)) - self._measured()).total_seconds() / 86_400
+
+    def gains_for(self, snr_db: float) -> dict[str, float]:
+        """All transmitting gains that give that SNR. Raises SdrError if none do or `tx_gain` was not measured."""
+        if self.tx_gain is None or self.transmit_element is None:
+            raise SdrError("this calibration has no tx_gain: run lrisc calibrate tx-gain")
+        return {**self.transmit_gains, self.transmit_element: self.tx_gain.gain_for(snr_db)}
+
+    def _measured(self) -> datetime:
+        return datetime.fromisoformat(self.date)
+
+
+def load_calibration(path: Path) -> CalibrationFile:
+    """Read what `lrisc calibrate` wrote.
+
+    Raises SdrError for a file that cannot be read, an unknown or missing key, a wrong type, another version.
+    """
+    values = read_settings(path, CalibrationFile, "calibration")
+    if missing := [key for key in ("version", "date", "frequency_hz", "rate_hz") if key not in values]:
+        raise SdrError(f"calibration {path} lacks {', '.join(missing)}")
+    try:
+        return CalibrationFile(**values)
+    except SdrError as error:
+        raise SdrError(f"calibration {path}: {error}") from error
+
+
+def check_calibration(
+    calibration: CalibrationFile,
+    *,
+    frequency_hz: float,
+    rate_hz: float,
+    serial: str | None,
+    role: Literal["sender", "receiver"],
+    max_age_days: float = MAX_AGE_DAYS,
+    now: datetime | None = None,
+) -> list[str]:
+    """Whether a calibration is about this radio as it is tuned; gives warnings for people.
+
+    Args:
+        calibration: to be checked.
+        frequency_hz: carrier.
+        rate_hz: sample rate.
+        serial: of the radio; None: not known, which is warned about.
+        role: which of the two radios of the file this one is.
+        max_age_days: older ones are warned about.
+        now: with a time zone; None: the clock's.
+
+    Raises:
+        SdrError: it is about another radio, frequency or rate.
+    """
+    measured = getattr(calibration, role)
+    if serial is not None and measured is not None and serial != measured:
+        raise SdrError(f"the calibration is for {role} {measured}, and this is {serial}: calibrate this one")
+    for name, was, now_is in (
+        ("frequency_hz", calibration.frequency_hz, frequency_hz),
+        ("rate_hz", calibration.rate_hz, rate_hz),
+    ):
+        if abs(was - now_is) > _SAME * was:
+            raise SdrError(f"the calibration is for {name} {was:.10g}, and this is {now_is:.10g}: calibrate at it")
+    warnings = []
+    if serial is None and measured is not None:
+        warnings.append(f"the calibration is for {role} {measured}; which radio this is nobody said: give its serial")
+    if (age := calibration.age_days(now)) > max_age_days:
+        warnings.append(f"the calibration is {age:.0f} days old, and more than {max_age_days:g} is too old to trust")
+    return warnings
