@@ -65,7 +65,8 @@ class GainCurve:
         above = int(np.searchsorted(snrs, snr_db))  # the first that suffices; the one before it does not
         if above == 0:
             return low_db
-        return float(np.interp(snr_db, snrs[above - 1 : above + 1], gains[above - 1 : above + 1]))
+        share = (snr_db - snrs[above - 1]) / (snrs[above] - snrs[above - 1])
+        return min(gains[above - 1] + share * (gains[above] - gains[above - 1]), gains[above])
 
 
 @dataclass(frozen=True)
