@@ -6,7 +6,21 @@ from typing import Any
 import typer
 
 from calibration.errors import CampaignError
-from commands import decode, doctor, export, inspect, loopback, radios, receive, report, send, serve, sweep, train
+from commands import (
+    calibrate,
+    decode,
+    doctor,
+    export,
+    inspect,
+    loopback,
+    radios,
+    receive,
+    report,
+    send,
+    serve,
+    sweep,
+    train,
+)
 from commands.common import UsageError
 from flowgraphs.errors import LinkError
 from models.errors import ModelError
@@ -18,7 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Photographs over software-defined radio with learned joint source-channel coding and a diffusion decoder.",
 )
-for command in (loopback, send, receive, decode, inspect, radios, serve, export, train, sweep, report, doctor):
+COMMANDS = (loopback, send, receive, decode, inspect, radios, calibrate, serve, export, train, sweep, report, doctor)
+for command in COMMANDS:
     name = command.__name__.rpartition(".")[2]
     app.command(name, epilog=command.EPILOG)(getattr(command, name))
 

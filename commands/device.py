@@ -2,9 +2,9 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,6 +19,7 @@ StationFile = Annotated[
     Path | None,
     typer.Option("--station", help="The radio's settings as YAML, like configs/radio_hackrf.yaml.", show_default=False),
 ]
+_Opened = TypeVar("_Opened")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -55,6 +56,18 @@ def using(target: str, opening: "Opening") -> Iterator["Device"]:
         finally:
             with _handling(signal.SIG_IGN):  # a second Ctrl-C must not keep a radio from being switched off
                 device.close()
+
+
+@contextmanager
+def leaving_silent(opening: AbstractContextManager[_Opened]) -> Iterator[_Opened]:
+    """What is opened, closed as `using` closes a device."""
+    with _handling(signal.default_int_handler), ExitStack() as stack:
+        opened = stack.enter_context(opening)
+        try:
+            yield opened
+        finally:
+            with _handling(signal.SIG_IGN):
+                stack.close()
 
 
 @contextmanager

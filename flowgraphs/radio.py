@@ -11,6 +11,7 @@ from typing import Any
 
 from gnuradio import soapy, uhd
 
+from sdr.calibrated import Role, apply_calibration
 from sdr.devices.soapy import driver_arguments, use_own_drivers
 from sdr.devices.tuning import RX, TX, tune
 from sdr.errors import SdrError
@@ -64,6 +65,8 @@ def _open(device: str, station: Station, waveform: Waveform, direction: int) -> 
             f"station '{station.name}' has rate_hz {station.rate_hz:g}, and a flowgraph runs at the waveform's "
             f"{waveform.sample_rate_hz:g}: leave rate_hz out, or choose another waveform"
         )
+    role: Role = "sender" if direction == TX else "receiver"
+    station = apply_calibration(station, rate_hz=waveform.sample_rate_hz, serial=given.get("serial"), role=role).station
     try:
         block, driver = _BLOCKS[kind](given, direction)
         tune(driver, direction, station, waveform.sample_rate_hz)

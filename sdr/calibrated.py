@@ -1,19 +1,22 @@
 """What `lrisc calibrate` measured of a pair of radios: the file that it writes, read and checked before it is used."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Complex64
 
 from sdr.errors import SdrError
 from sdr.settings import read_settings
+from sdr.station import Station
 
 VERSION = 1
 MAX_AGE_DAYS = 30.0
 """Older ones are warned about: crystals age and are as warm as the room, cables are changed."""
 _SAME = 1e-9
+Role = Literal["sender", "receiver"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class GainCurve:
     """Standard deviation of each `snr_db`."""
     usable_db: tuple[float, ...]
     """Lowest and highest gain between which SNR rises with it: packets are found, and nothing clips."""
+    limit: str = ""
+    """What ends it above, for people."""
 
     def __post_init__(self) -> None:
         if not len(self.gain_db) == len(self.snr_db) == len(self.sd_db) or len(self.gain_db) < 2:
@@ -84,13 +89,18 @@ class NoiseFloor:
 
     gain_db: tuple[float, ...]
     """All elements together."""
+    gains: tuple[dict[str, float], ...]
+    """By element."""
     power_dbfs: tuple[float, ...]
-    """Without DC."""
+    """Mean power of complex samples, without DC; a full-scale carrier has 0."""
     sd_db: tuple[float, ...]
+    usable_db: tuple[float, ...]
+    """Lowest and highest total gain between which the noise rises with it: it is above the converter's steps, and does
+    not fill it. Empty: there is no such range."""
 
     def __post_init__(self) -> None:
-        if not len(self.gain_db) == len(self.power_dbfs) == len(self.sd_db):
-            raise SdrError("gain_db, power_dbfs and sd_db must be lists of the same length")
+        if not len(self.gain_db) == len(self.gains) == len(self.power_dbfs) == len(self.sd_db):
+            raise SdrError("gain_db, gains, power_dbfs and sd_db must be lists of the same length")
 
 
 @dataclass(frozen=True)
@@ -122,10 +132,13 @@ class SnrBias:
 class Clip:
     """Where the receiver's converter ends."""
 
-    level_dbfs: float
-    """Mean power of the waveform at which SNR has lost 1 dB to clipping."""
+    full_scale: float
+    """Largest magnitude of I or Q that it gives."""
+    safe_level_dbfs: float
+    """Mean power of the packets, received with `safe_gain_db`."""
     safe_gain_db: float
-    """Total receiving gain at which this sender's waveform still stays below that level."""
+    """Highest total receiving gain that was tried at which fewer than 1 in 10,000 values of this sender's packets clip,
+    at `transmit_gains`."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +194,16 @@ class CalibrationFile:
         return datetime.fromisoformat(self.date)
 
 
+def balance(samples: Complex64[np.ndarray, "n"], error: IqError) -> Complex64[np.ndarray, "n"]:
+    """Samples as a receiver without that imbalance would give them; its DC stays, turned likewise."""
+    phase = np.deg2rad(error.phase_deg)
+    along = 1 / (10 ** (error.gain_db / 20) * np.cos(phase))
+    balanced = np.empty_like(samples)
+    balanced.real = samples.real
+    balanced.imag = np.float32(along) * samples.imag - np.float32(np.tan(phase)) * samples.real
+    return balanced
+
+
 def load_calibration(path: Path) -> CalibrationFile:
     """Read what `lrisc calibrate` wrote.
 
@@ -201,7 +224,7 @@ def check_calibration(
     frequency_hz: float,
     rate_hz: float,
     serial: str | None,
-    role: Literal["sender", "receiver"],
+    role: Role,
     max_age_days: float = MAX_AGE_DAYS,
     now: datetime | None = None,
 ) -> list[str]:
@@ -234,3 +257,43 @@ def check_calibration(
     if (age := calibration.age_days(now)) > max_age_days:
         warnings.append(f"the calibration is {age:.0f} days old, and more than {max_age_days:g} is too old to trust")
     return warnings
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A station as its calibration file asks for, and what else follows from the file."""
+
+    station: Station
+    imbalance: IqError | None = None
+    """Of the receiver, to be undone with `balance`."""
+    warnings: tuple[str, ...] = ()
+
+
+def apply_calibration(station: Station, *, rate_hz: float, serial: str | None, role: Role) -> Applied:
+    """What the file that `station.calibration` names means for this radio; nothing if it names none.
+
+    A receiver is tuned to the sender's carrier, its imbalance is handed on, and a gain above the safe one warned about.
+    A sender is only checked. Arguments are those of `check_calibration`. Raises SdrError as that and
+    `load_calibration`.
+    """
+    if station.calibration.file is None:
+        return Applied(station)
+    calibration = load_calibration(Path(station.calibration.file))
+    try:
+        warnings = check_calibration(
+            calibration, frequency_hz=station.frequency_hz, rate_hz=rate_hz, serial=serial, role=role
+        )
+    except SdrError as error:
+        raise SdrError(f"station '{station.name}', {station.calibration.file}: {error}") from error
+    if role == "sender":
+        return Applied(station, None, tuple(warnings))
+    if calibration.frequency is not None:
+        tuned = replace(station.calibration, file=None, oscillator_ppm=-calibration.frequency.ppm)
+        station = replace(station, calibration=tuned)
+    gain_db = sum(station.receive.gains.values()) if station.receive is not None else 0.0
+    if calibration.clip is not None and gain_db > calibration.clip.safe_gain_db:
+        warnings.append(
+            f"{gain_db:g} dB of receiving gain, and with sender {calibration.sender} at its calibrated gains more than "
+            f"{calibration.clip.safe_gain_db:g} dB clip"
+        )
+    return Applied(station, calibration.receive_iq, tuple(warnings))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Complex64, Float32
 
+from sdr.calibrated import balance
 from sdr.conversion import convert, plan_conversion
 from sdr.devices.base import Chunk, Device, DeviceError
 from sdr.errors import SdrError
@@ -70,7 +71,7 @@ class Playback:
 
     def __iter__(self) -> Iterator[Complex64[np.ndarray, "_"]]:
         self._restart()
-        return convert(self._without_zero_runs(self._examined()), self.conversion)
+        return convert(self._balanced(self._without_zero_runs(self._examined())), self.conversion)
 
     def stop(self) -> None:
         """Let the stream end with what has been read; may be called from a signal handler."""
@@ -148,6 +149,11 @@ class Playback:
             if samples.size:
                 self._examine(samples)
             yield samples
+
+    def _balanced(self, chunks: Iterator[Complex64[np.ndarray, "_"]]) -> Iterator[Complex64[np.ndarray, "_"]]:
+        """Without the receiver's imbalance, as far as it is known; after zeros and clipped values were looked for."""
+        error = self.device.imbalance
+        return chunks if error is None else (balance(chunk, error) for chunk in chunks)
 
     def _received(self) -> Iterator[Chunk]:
         try:

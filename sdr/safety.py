@@ -18,8 +18,13 @@ class TransmitGuard:
     """
 
     def __init__(self, station: Station, waveform: Waveform) -> None:
-        self.band = _allowed_band(station, waveform)
+        self._waveform = waveform
+        self.follow(station)
         self._silent_until = -math.inf
+
+    def follow(self, station: Station) -> None:
+        """Other settings of the same radio; the silence that is owed stays. Raises SdrError as the constructor does."""
+        self.band = _allowed_band(station, self._waveform)
 
     def wait_s(self) -> float:
         """Silence that is still owed, 0 if none."""

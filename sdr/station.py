@@ -1,6 +1,6 @@
 """A station: one radio as it stands on the table, with what it may do, as one frozen dataclass and one YAML file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sdr.channel import require
@@ -48,9 +48,13 @@ class Calibration:
     """How much too high the radio's frequencies are; corrected when it is tuned."""
     tx_full_scale_dbm: float | None = None
     """Power at the connector of a tone at full scale, with the gains of `transmit`."""
+    file: str | None = None
+    """What `lrisc calibrate` wrote; a path relative to the station file. See `sdr.calibrated.apply_calibration`."""
 
     def __post_init__(self) -> None:
         require("oscillator_ppm", self.oscillator_ppm, -200.0, 200.0)
+        if self.file is not None and self.oscillator_ppm:
+            raise SdrError("oscillator_ppm and file both say how far the oscillator is off: leave one of them out")
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,9 @@ def load_station(path: Path) -> Station:
     values = read_settings(path, Station, "station")
     if missing := [key for key in ("name", "driver", "frequency_hz") if key not in values]:
         raise SdrError(f"station {path} lacks {', '.join(missing)}")
+    calibration = values.get("calibration")
+    if calibration is not None and calibration.file is not None:
+        values["calibration"] = replace(calibration, file=str(Path(path).parent / calibration.file))
     try:
         return Station(**values)
     except SdrError as error:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Complex64
 
+from sdr.calibrated import IqError
 from sdr.errors import SdrError
 from sdr.transmit import PacketSpan
 
@@ -58,6 +59,9 @@ class Device(ABC):
     full_duplex: bool = True
     timed: bool = False
     """Bursts can be given a time, and chunks have one."""
+
+    imbalance: IqError | None = None
+    """Of its receiver, where that was calibrated; its samples come as they are."""
 
     def __init__(self, name: str, rate_hz: float) -> None:
         self.name = name

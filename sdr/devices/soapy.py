@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Complex64
 
+from sdr.calibrated import Role, apply_calibration
 from sdr.devices.base import Chunk, Device, DeviceError
 from sdr.devices.burst import LEAD_S, send_burst
 from sdr.devices.fetch import Fetcher, first_line, vanished
-from sdr.devices.tuning import RX, TX, hush, tune
+from sdr.devices.tuning import RX, TX, GainRange, gain_ranges, hush, tune
 from sdr.errors import SdrError
 from sdr.safety import TransmitGuard
 from sdr.station import Station
@@ -80,13 +81,14 @@ class SoapyDevice(Device):
                 f"station '{station.name}' has rate_hz {rate_hz:g} and waveform '{waveform.name}' is sent at "
                 f"{waveform.sample_rate_hz:g}: leave rate_hz out, or choose another waveform"
             )
-        self._station, self._guard = station, guard
+        self._guard = guard
         self._soapy = _soapy()
-        self._driver = _open(self._soapy, dict(arguments), self.name)
+        self._driver, self.serial = _open(self._soapy, dict(arguments), self.name)
         self._tuned: set[int] = set()
         self._streams: dict[int, Any] = {}
         self._fetcher: Fetcher | None = None
         try:
+            self._follow(station)
             for direction in (TX, RX):
                 hush(self._driver, direction)
             self.full_duplex = bool(self._driver.getFullDuplex(RX, _CHANNEL))
@@ -111,6 +113,22 @@ class SoapyDevice(Device):
         """What it is and how it is tuned, for JSON."""
         station = self._station
         return {**super().describe(), "station": station.name, "frequency_hz": station.frequency_hz}
+
+    def gain_ranges(self, direction: int) -> dict[str, GainRange]:
+        """What each gain element of a direction, `tuning.TX` or `RX`, can be set to, in the driver's order."""
+        return gain_ranges(self._driver, direction)
+
+    def retune(self, station: Station) -> None:
+        """Go on with other settings, gains for example, of the same radio; not while it receives.
+
+        Raises SdrError if the station does not allow to send with them; settings then stay as they were. What the radio
+        has not is refused when it next receives or sends.
+        """
+        self._require(not self._receiving, "receives: its settings cannot be changed now")
+        if self._guard is not None:
+            self._guard.follow(station)
+        self._follow(station)
+        self._tuned.clear()
 
     def _start(self) -> None:
         try:
@@ -164,6 +182,16 @@ class SoapyDevice(Device):
         except RuntimeError as error:
             raise vanished(self.name, first_line(error)) from error
 
+    def _follow(self, station: Station) -> None:
+        """Settings as the station says and its calibration wants them."""
+        role: Role = "receiver" if self._guard is None else "sender"
+        self._applied = apply_calibration(station, rate_hz=self.rate_hz, serial=self.serial, role=role)
+        self._station, self.imbalance = self._applied.station, self._applied.imbalance
+
+    def notes(self) -> list[str]:
+        """With what is to be said of its calibration."""
+        return [*super().notes(), *self._applied.warnings]
+
     def _tune(self, direction: int) -> None:
         if direction not in self._tuned:
             tune(self._driver, direction, self._station, self.rate_hz)
@@ -205,11 +233,14 @@ def _soapy() -> Any:
     return SoapySDR
 
 
-def _open(soapy: Any, arguments: dict[str, str], name: str) -> Any:
-    if not _bounded(lambda: soapy.Device.enumerate(arguments), _OPEN_S, f"the search for {name}"):
+def _open(soapy: Any, arguments: dict[str, str], name: str) -> tuple[Any, str | None]:
+    """The driver's device and its serial number, if it has one."""
+    found = _bounded(lambda: soapy.Device.enumerate(arguments), _OPEN_S, f"the search for {name}")
+    if not found:
         raise SdrError(f"there is no {name}; `lrisc radios` lists those that there are")
+    serial = arguments.get("serial") or dict(found[0]).get("serial")
     try:
-        return _bounded(lambda: soapy.Device(arguments), _OPEN_S, f"opening {name}")
+        return _bounded(lambda: soapy.Device(arguments), _OPEN_S, f"opening {name}"), serial
     except RuntimeError as error:
         raise SdrError(f"{name} does not open, is another program using it? ({first_line(error)})") from error
 

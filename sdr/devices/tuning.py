@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sdr.errors import SdrError
@@ -14,6 +15,22 @@ TX, RX = 0, 1
 _CHANNEL = 0
 _RATE_TOLERANCE = 1e-6
 _GAIN_TOLERANCE_DB = 0.01
+
+
+@dataclass(frozen=True)
+class GainRange:
+    """What one gain element can be set to, in dB."""
+
+    minimum_db: float
+    maximum_db: float
+    step_db: float
+    """0: any value."""
+
+
+def gain_ranges(driver: Any, direction: int) -> dict[str, GainRange]:
+    """Every gain element of a direction, in the driver's order."""
+    spans = {name: driver.getGainRange(direction, _CHANNEL, name) for name in driver.listGains(direction, _CHANNEL)}
+    return {name: GainRange(span.minimum(), span.maximum(), span.step()) for name, span in spans.items()}
 
 
 def tune(driver: Any, direction: int, station: Station, rate_hz: float) -> None:
