@@ -224,29 +224,40 @@ def _gains(side: Side | None, ranges: Mapping[str, GainRange]) -> dict[str, floa
     return {name: span.minimum_db for name, span in ranges.items()} | (side.gains if side is not None else {})
 
 
-@contextmanager
-def open_bench(station: Station, peer: Station | None, waveform: Waveform, seed: int) -> Iterator[Bench]:
-    """Opens the radios as if they had never been calibrated, to receive with one and to send with the other.
+def check_stations(station: Station, peer: Station | None, waveform: Waveform) -> None:
+    """Whether the one may receive and the other send for a calibration; no radio is opened.
 
-    Raises SdrError for a radio that is not there or that the peer's station does not allow to send, for a sample rate
-    that is not the waveform's, and for two radios that cannot be told apart.
+    Raises SdrError for a sample rate that is not the waveform's, two frequencies, two stations that are one radio, and
+    where the peer's station does not allow to send.
     """
     if station.rate_hz not in (None, waveform.sample_rate_hz):
         raise SdrError(
             f"station '{station.name}' has rate_hz {station.rate_hz:g}, and radios are calibrated at the waveform's "
             f"{waveform.sample_rate_hz:g}: leave rate_hz out, or choose another waveform"
         )
-    if peer is not None and peer.frequency_hz != station.frequency_hz:
+    if peer is None:
+        return
+    TransmitGuard(peer, waveform)
+    if peer.frequency_hz != station.frequency_hz:
         raise SdrError(
             f"station '{station.name}' receives at {station.frequency_hz:g} Hz and '{peer.name}' sends at "
             f"{peer.frequency_hz:g}: they must have the same frequency_hz"
         )
-    if peer is not None and peer.device_arguments() == station.device_arguments():
+    if peer.device_arguments() == station.device_arguments():
         raise SdrError(f"stations '{station.name}' and '{peer.name}' are the same radio: give each its serial")
+
+
+@contextmanager
+def open_bench(station: Station, peer: Station | None, waveform: Waveform, seed: int) -> Iterator[Bench]:
+    """Opens the radios as if they had never been calibrated, to receive with one and to send with the other.
+
+    Raises SdrError as `check_stations`, and for a radio that is not there.
+    """
+    check_stations(station, peer, waveform)
     with ExitStack() as stack:
 
         def opened(one: Station, transmit: bool) -> tuple[SoapyDevice, Station]:
-            bare = replace(one, calibration=replace(one.calibration, oscillator_ppm=0.0))
+            bare = replace(one, calibration=replace(one.calibration, oscillator_ppm=0.0, file=None))
             device = open_device("soapy:", Opening(waveform, transmit=transmit, station=bare))
             assert isinstance(device, SoapyDevice)
             stack.callback(device.close)

@@ -57,8 +57,9 @@ def calibrate(
     radios, frequency and rate, and has what was found by the time a later step fails or is interrupted; name it in a
     station as `calibration: {file: PATH}`. Exit code 1 if a step failed.
     """
+    from calibration.bench import check_stations
     from calibration.steps import STEPS, Peer
-    from sdr.safety import TransmitGuard, input_warning
+    from sdr.safety import input_warning
     from sdr.station import load_station
 
     if step != "all" and step not in STEPS:
@@ -70,11 +71,11 @@ def calibrate(
     sender = None
     if peer is not None and any(one.peer is not Peer.NONE for one in steps):
         sender = load_station(peer)
-        TransmitGuard(sender, waveform)
         if not (transmit or dry_run):
             raise UsageError(
                 f"station '{sender.name}' would transmit, and does so only when told to: add --transmit if you may"
             )
+    check_stations(receiver, sender, waveform)
     if not as_json or dry_run:
         _print_plan(steps, receiver, sender, as_json)
     if dry_run:
