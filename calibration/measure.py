@@ -4,7 +4,7 @@ import functools
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from calibration.errors import CampaignError
-from calibration.plan import DIGITAL, DIGITAL_REAL
+from calibration.plan import DIGITAL, DIGITAL_REAL, RADIO
 from calibration.points import Passage, Point, SentFacts
 from flowgraphs import link
 from flowgraphs.digital import DigitalLink
@@ -32,7 +32,7 @@ from models.side import pack, unpack
 from sdr.errors import SdrError
 from sdr.receive import ReceivedImage, Receiver
 from sdr.recording import open_recording
-from sdr.transmit import PacketSpan
+from sdr.transmit import PacketSpan, Transmission
 from sdr.waveform import DEFAULT
 
 OK, LOST, FAILED = "ok", "lost", "failed"
@@ -63,19 +63,23 @@ class Outcome:
     heard: Heard | None = None
 
 
-def measure(passage: Passage) -> Outcome:
+Air = Callable[[Transmission, float], Complex64[np.ndarray, "n"]]
+"""What is heard of a transmission, at an SNR in dB. Raises SdrError if that cannot be had."""
+
+
+def measure(passage: Passage, air: Air | None = None) -> Outcome:
     """Sends or replays, receives, decodes and measures. What goes wrong becomes rows with a reason.
 
-    On one thread, because sums depend on how many share them.
+    On one thread, because sums depend on how many share them. Without `air` through the software channel.
 
     Raises:
-        CampaignError: this machine's weights cannot be loaded, or are not those of the plan.
+        CampaignError: this machine's weights cannot be loaded, or are not those of the plan; of `air`, that it is gone.
     """
     with _turn, threadpool_limits(1):
         torch.set_num_threads(1)
         outcome, begun = Outcome(passage), time.perf_counter()
         try:
-            _measure(outcome)
+            _measure(outcome, air)
         except CampaignError:
             raise
         except (ModelError, SdrError) as error:
@@ -102,7 +106,7 @@ def _fail(outcome: Outcome, reason: str) -> None:
             outcome.rows.append({**_coordinates(outcome.passage, point), "status": FAILED, "reason": reason})
 
 
-def _measure(outcome: Outcome) -> None:
+def _measure(outcome: Outcome, air: Air | None) -> None:
     passage = outcome.passage
     image = _picture(passage.picture.path)
     region = _mask(passage.measured, passage.picture.path)
@@ -111,7 +115,7 @@ def _measure(outcome: Outcome) -> None:
         _add(outcome, passage.points[0], image, picture, region, {"cbr_payload": ratio, "cbr": ratio})
         return
     codec = open_codec(passage.weights, passage.digest)
-    sent, received = _replay(passage) if passage.recording else _send(outcome, codec, image)
+    sent, received = _replay(passage) if passage.recording else _send(outcome, codec, image, air)
     facts: dict[str, Any] = {**vars(sent), "packets_received": 0}
     if received is not None:
         facts |= {"snr_db_estimated": received.snr_db, "packets_received": received.packets_received}
@@ -127,8 +131,10 @@ def _measure(outcome: Outcome) -> None:
         _add(outcome, point, image, decoded, region, facts, lost)
 
 
-def _send(outcome: Outcome, codec: Codec, image: UInt8[np.ndarray, "h w 3"]) -> tuple[SentFacts, ReceivedImage | None]:
-    """Through the software channel, drawn as `flowgraphs.link.loopback` draws it for this seed."""
+def _send(
+    outcome: Outcome, codec: Codec, image: UInt8[np.ndarray, "h w 3"], air: Air | None
+) -> tuple[SentFacts, ReceivedImage | None]:
+    """Through the software channel, drawn as `flowgraphs.link.loopback` draws it for this seed, or between radios."""
     passage = outcome.passage
     favoured = _mask(passage.favoured, passage.picture.path)
     rng = np.random.default_rng(passage.seed)
@@ -136,18 +142,21 @@ def _send(outcome: Outcome, codec: Codec, image: UInt8[np.ndarray, "h w 3"]) -> 
     sent = link.send(
         codec, image, DEFAULT, cbr=passage.cbr, snr_hint_db=passage.hint_db, mask=favoured, session=session
     )
-    samples = link.through_air(sent.transmission, DEFAULT, passage.conditions, rng)
     spans = sent.transmission.packets
     facts = SentFacts(passage.digest, session, sent.cbr_payload, sent.cbr, sent.cbr_total, len(spans))
+    if air is None:
+        samples = link.through_air(sent.transmission, DEFAULT, passage.conditions, rng)
+    else:
+        samples, spans = air(sent.transmission, passage.snr_db), ()  # nobody knows when they came
     if passage.keep_recording:
         outcome.heard = Heard(samples, spans, _truth(passage, facts))
-    return facts, _receive([samples], session)
+    return facts, strongest([samples], session)
 
 
 def _replay(passage: Passage) -> tuple[SentFacts, ReceivedImage | None]:
     """From a recording that the same encoder's symbols are in."""
     assert passage.recording is not None and passage.sent is not None
-    received = _receive(open_recording(Path(passage.recording)).chunks(), passage.sent.session)
+    received = strongest(open_recording(Path(passage.recording)).chunks(), passage.sent.session)
     other = passage.sent.weights_sha256 != passage.digest
     if other and received is not None and received.side is not None:
         # It holds the number of the weights that it was sent with; what the sender used of them is the same.
@@ -156,7 +165,8 @@ def _replay(passage: Passage) -> tuple[SentFacts, ReceivedImage | None]:
     return passage.sent, received
 
 
-def _receive(chunks: list[np.ndarray] | Iterator[np.ndarray], session: int) -> ReceivedImage | None:
+def strongest(chunks: list[np.ndarray] | Iterator[np.ndarray], session: int) -> ReceivedImage | None:
+    """The image of a session, of several the one of which most came, or None."""
     images = [found for found in link.listen(chunks, Receiver(DEFAULT)) if found.session == session]
     return max(images, key=lambda found: found.packets_received, default=None)
 
@@ -228,6 +238,8 @@ def _coordinates(passage: Passage, point: Point) -> dict[str, Any]:
 def _truth(passage: Passage, facts: SentFacts) -> dict[str, Any]:
     """What a recording's annotation says of it: what was sent, and through what."""
     conditions = {name: value for name, value in vars(passage.conditions).items() if value is not None}
+    if passage.channel == RADIO:
+        conditions = {"snr_db": passage.snr_db}  # what was asked of them; all else is theirs
     return {
         "picture": passage.picture.name,
         "model": passage.weights,

@@ -11,12 +11,17 @@ from calibration.errors import CampaignError
 from models.codec import CBR_RANGE, parse_cbr
 from models.errors import ModelError
 from models.weights import Card, hash_file, split_adapter, verify
+from sdr.calibrated import CalibrationFile, check_calibration, load_calibration
 from sdr.channel import SNR_RANGE_DB, Channel, parse_channel
+from sdr.safety import TransmitGuard
 from sdr.settings import read_settings
+from sdr.station import Station, load_station
 from sdr.waveform import DEFAULT
 
 DIRECT, DIGITAL, DIGITAL_REAL = "direct", "digital", "digital-real"
 """Models without weights of their own: `DIRECT` is lrisc with 0 steps."""
+RADIO = "radio"
+"""What results call the channel between two radios."""
 _LRISC = "lrisc"
 _SHIPPED_PICTURES = "skimage.data."
 _MOST_STEPS = 1000
@@ -51,7 +56,8 @@ class Plan:
     seed: int = 0
     hint_db: float | None = None
     """What every sender takes the SNR for; None is the true one."""
-    station: str | None = None
+    station: tuple[str, ...] | None = None
+    """Station files of the sender and of the receiver: over two radios instead of the software channel."""
     keep_recordings: bool = False
     """Keep what the receiver heard as SigMF recordings, 8 bytes a sample."""
 
@@ -77,6 +83,14 @@ class Plan:
                 raise CampaignError(f"steps {steps} is out of range: choose 0 to {_MOST_STEPS}")
         if self.repeats < 1 or self.seed < 0:
             raise CampaignError("repeats must be at least 1 and seed at least 0")
+        if self.station is not None and len(self.station) != 2:
+            raise CampaignError(
+                "station must be two files, the sender's and the receiver's: [SENDER.yaml, RECEIVER.yaml]"
+            )
+        if self.station is not None and self.channel != Plan.channel:
+            raise CampaignError(
+                "channel is what a software channel does, and with stations the radios are it: leave it out"
+            )
         if not self.name or not all(letter.isprintable() for letter in self.name):
             raise CampaignError("name must be a word or two")
 
@@ -107,6 +121,15 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Stations:
+    """The two radios of a campaign, and what is known of them as a pair."""
+
+    sender: Station
+    receiver: Station
+    calibration: CalibrationFile
+
+
+@dataclass(frozen=True)
 class Design:
     """A plan with everything that it names found: what is measured, down to the hashes of its inputs."""
 
@@ -115,6 +138,8 @@ class Design:
     channels: Mapping[str, Channel]
     weights: Mapping[tuple[str, float, float], Weights]
     """By model's name, SNR and CBR; cells that a model doesn't have are absent."""
+    stations: Stations | None = None
+    """None: over the software channel."""
 
     def document(self) -> dict[str, Any]:
         """All that two runs of one campaign must have in common, for JSON."""
@@ -132,6 +157,7 @@ class Design:
             "models": models,
             "channels": {name: asdict(channel) for name, channel in self.channels.items()},
             "waveform": asdict(DEFAULT),
+            **({} if self.stations is None else {"stations": asdict(self.stations)}),
         }
 
 
@@ -151,21 +177,46 @@ def resolve(plan: Plan) -> Design:
     """Find everything that a plan names, before anything starts.
 
     Raises CampaignError, ModelError, SdrError: pictures, masks, weights or channel files that are not there, a pattern
-    that matches nothing, two pictures of one name, a station.
+    that matches nothing, two pictures of one name, stations that cannot send and receive, or whose calibration is not
+    theirs.
     """
-    if plan.station is not None:
-        raise CampaignError("station: sweeps over radios need gains that reach a given SNR; leave it out for now")
     pictures = _find_pictures(plan)
     for roi in plan.roi:
         for picture in pictures:
             if (mask := mask_file(roi, picture)) is not None and not Path(mask).is_file():
                 raise CampaignError(f"roi: the mask picture {mask!r} does not exist (for {picture.name})")
+    if plan.station is not None:
+        return Design(plan, pictures, {RADIO: Channel()}, _find_weights(plan), _find_stations(*plan.station))
     channels: dict[str, Channel] = {}
     for text in plan.channel:
         channels[channel_name(text)] = parse_channel(text)
     if len(channels) < len(plan.channel):
         raise CampaignError("channel: two files of one name could not be told apart in the results")
     return Design(plan, pictures, channels, _find_weights(plan))
+
+
+def _find_stations(sending: str, receiving: str) -> Stations:
+    sender, receiver = load_station(Path(sending)), load_station(Path(receiving))
+    TransmitGuard(sender, DEFAULT)
+    if receiver.receive is None:
+        raise CampaignError(f"station: '{receiver.name}' does not receive: its file has no 'receive' section")
+    if sender.calibration.file is None:
+        raise CampaignError(
+            f"station: '{sender.name}' has no calibration to reach an SNR with: run lrisc calibrate tx-gain --station "
+            f"{sending} --peer {receiving}, and name its file under calibration: {{file: …}}"
+        )
+    calibration = load_calibration(Path(sending).parent / sender.calibration.file)
+    if calibration.tx_gain is None or calibration.transmit_element is None:
+        raise CampaignError(f"station: {sender.calibration.file} has no tx_gain: run lrisc calibrate tx-gain")
+    for station in (sender, receiver):
+        check_calibration(
+            calibration,
+            frequency_hz=station.frequency_hz,
+            rate_hz=station.rate_hz or DEFAULT.sample_rate_hz,
+            serial=station.serial,
+            role="sender" if station is sender else "receiver",
+        )
+    return Stations(sender, receiver, calibration)
 
 
 def channel_name(text: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,6 +49,9 @@ def sweep(
         Path | None,
         typer.Option(help="RUN folder of a campaign with keep_recordings: decode what it heard.", show_default=False),
     ] = None,
+    transmit: Annotated[
+        bool, typer.Option(help="Of a plan with stations: let its sender transmit, in the bands that its file allows.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure every combination of pictures, SNR, CBR, channels, regions, steps and models that a plan names.
@@ -55,6 +59,7 @@ def sweep(
     Each row is on disk before it is printed. Stopped in whatever way, the same command goes on, and the results are
     those of a run that was never stopped. Writes ledger.sqlite, results.csv, results.parquet, plan.yaml and run.json.
     A picture that does not arrive, or cannot be read, is a row that says so. Exit code 1 if any row failed.
+    With stations in the plan, over two radios, one passage after another.
     """
     if cluster is not None and workers is not None:
         raise UsageError("--workers counts processes of this machine; a --cluster has its own: give one of the two")
@@ -72,14 +77,21 @@ def sweep(
             _dry_run(design, out, workers or os.cpu_count() or 1, stage, as_json)
             return
         from calibration.campaign import carry_out
+
+        over_air = design.stations is not None and from_recordings is None
+        if over_air and not transmit:
+            raise UsageError("this plan has stations, and nothing is sent unless told to: add --transmit")
+        if over_air and (cluster is not None or workers is not None):
+            raise UsageError("two radios are one air, for one process: leave out --workers and --cluster")
+        if transmit and not over_air:
+            raise UsageError("--transmit is for plans with stations, which this is not")
     prepare_folder(out)
     shown = _Rows(as_json)
-    notes = {"workers": cluster or workers or os.cpu_count() or 1}
-    with shown.bar:
+    with _source(design if over_air else None, cluster, workers or os.cpu_count() or 1) as (source, notes), shown.bar:
         summary = carry_out(
             design,
             out,
-            _source(cluster, workers or os.cpu_count() or 1),
+            source,
             plan_text=plan.read_text(encoding="utf-8"),
             notes=notes,
             recorded=from_recordings,
@@ -96,14 +108,23 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _source(cluster: str | None, workers: int) -> "Source":
-    if cluster is not None:
+@contextmanager
+def _source(over_air: "Design | None", cluster: str | None, workers: int) -> "Iterator[tuple[Source, dict[str, Any]]]":
+    """What does the work, and what the ledger notes of it."""
+    if over_air is not None:
+        from calibration.radios import RadioAir, over_radios
+
+        assert over_air.stations is not None
+        with RadioAir(over_air.stations) as air:
+            yield partial(over_radios, air=air), {"workers": 1, "radios": air.describe()}
+    elif cluster is not None:
         from calibration.cluster import on_cluster
 
-        return partial(on_cluster, address=cluster)
-    from calibration.pool import in_pool
+        yield partial(on_cluster, address=cluster), {"workers": cluster}
+    else:
+        from calibration.pool import in_pool
 
-    return partial(in_pool, workers=workers)
+        yield partial(in_pool, workers=workers), {"workers": workers}
 
 
 class _Rows:

@@ -1,6 +1,9 @@
 """What all tests share: shape checks of every annotated function, and the data that may lie beside a checkout."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +28,19 @@ def shared_data() -> Path:
     """Folder of pictures too large for the repository: Kodak, masks of salient objects."""
     folder = os.environ.get("LRISC_SHARED_DATA")
     return Path(folder) if folder else missing("LRISC_SHARED_DATA names no folder of test pictures")
+
+
+@pytest.fixture
+def air(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An air of virtual radios that only this test uses; a short name, because paths of sockets are."""
+    from sdr.devices import soapy
+
+    if not soapy._OWN_DRIVERS.is_dir():
+        missing("the virtual radio is not built: make setup")
+    folder = tempfile.mkdtemp(prefix="air-")
+    monkeypatch.setenv("LRISC_AIR_DIR", folder)
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

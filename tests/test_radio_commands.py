@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,7 +23,6 @@ from sdr.devices import Opening, open_device
 from sdr.devices import soapy as soapy_module
 from sdr.station import load_station
 from sdr.waveform import DEFAULT
-from tests.conftest import missing
 from tests.sdr.devices.fake_soapy import SOAPY_SDR_STREAM_ERROR as STREAM_ERROR
 from tests.sdr.devices.fake_soapy import Module, Radio
 
@@ -34,17 +31,6 @@ STATION = ROOT / "configs" / "radio_virtual.yaml"
 LIMIT_S = 120.0  # for what takes a fraction of it
 Run = Callable[..., tuple[int, str, str]]
 Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def air(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An air that only this test uses; a short name, because paths of sockets are."""
-    if not soapy_module._OWN_DRIVERS.is_dir():
-        missing("the virtual radio is not built: make setup")
-    folder = tempfile.mkdtemp(prefix="air-")
-    monkeypatch.setenv("LRISC_AIR_DIR", folder)
-    yield
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

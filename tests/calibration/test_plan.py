@@ -77,7 +77,9 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
         ({"models": ("nothing",)}, "nothing"),
         ({"models": ("nothing-{snr_db}-{cbr}",)}, "fits no network"),
         ({"roi": ("masks/{stem}.png",)}, "mask picture 'masks/0.png' does not exist"),
-        ({"station": "radio.yaml"}, "station"),
+        ({"station": ("radio.yaml",)}, "two files"),
+        ({"station": ("a.yaml", "b.yaml"), "channel": ("tdl-a",)}, "channel"),
+        ({"station": ("a.yaml", "b.yaml")}, r"a\.yaml"),
     ],
 )
 def test_what_is_not_there_is_found_out_first(changes: dict[str, object], words: str, tiny_folder: Path) -> None:
