@@ -203,7 +203,7 @@ def _find_stations(sending: str, receiving: str) -> Stations:
     if sender.calibration.file is None:
         raise CampaignError(
             f"station: '{sender.name}' has no calibration to reach an SNR with: run lrisc calibrate tx-gain --station "
-            f"{sending} --peer {receiving}, and name its file under calibration: {{file: …}}"
+            f"{receiving} --peer {sending}, and name its file under calibration: {{file: …}}"
         )
     calibration = load_calibration(Path(sending).parent / sender.calibration.file)
     if calibration.tx_gain is None or calibration.transmit_element is None:
