@@ -205,7 +205,7 @@ def _find_stations(sending: str, receiving: str) -> Stations:
             f"station: '{sender.name}' has no calibration to reach an SNR with: run lrisc calibrate tx-gain --station "
             f"{receiving} --peer {sending}, and name its file under calibration: {{file: …}}"
         )
-    calibration = load_calibration(Path(sending).parent / sender.calibration.file)
+    calibration = load_calibration(Path(sender.calibration.file))
     if calibration.tx_gain is None or calibration.transmit_element is None:
         raise CampaignError(f"station: {sender.calibration.file} has no tx_gain: run lrisc calibrate tx-gain")
     for station in (sender, receiver):

@@ -28,6 +28,8 @@ from sdr.waveform import DEFAULT
 TOLERANCE_DB = 0.5
 """How near the measured SNR must come to the one that is asked for."""
 TRIES = 6
+QUIETEST_DB = 12.0
+"""How much the amplitude may be lowered below the lowest usable gain: 2 of a converter's bits."""
 _PROBE_SYMBOLS = 8192
 _PROBE_SESSION = 0xFFFF
 _REPETITION = 4  # of the probe's side information, so that it is found at any SNR
@@ -42,8 +44,8 @@ class RadioAir:
 
     The SNR of a passage is reached by a closed loop: a probe of known symbols is sent with the calibrated gain, the
     receiver measures its SNR, and the difference corrects the gain, until it is `TOLERANCE_DB` or less. Between the
-    steps of the gain element the amplitude is lowered. The correction is kept for the passages that follow, so that of
-    radios that stay as they are each passage costs one probe.
+    steps of the gain element, and a little below the lowest usable gain, the amplitude is lowered. The correction is
+    kept for the passages that follow, so that of radios that stay as they are each passage costs one probe.
 
     Raises SdrError: no such radio, in use, or its station asks for what it has not.
     """
@@ -91,7 +93,6 @@ class RadioAir:
 
     def _settle(self, snr_db: float) -> float:
         """Set the gain for an SNR; gives the amplitude to send with."""
-        low_db, high_db = self._curve.usable_db
         probe = transmit(
             sequences.qpsk("snrprobe", _PROBE_SYMBOLS),
             b"probe",
@@ -100,28 +101,36 @@ class RadioAir:
             image_id=0,
             repetition=_REPETITION,
         )
-        level_db, found = self._curve.gain_for(snr_db) + self._correction_db, "nothing"
+        low_db, high_db = self._curve.usable_db
+        calibrated_db = self._calibrated(snr_db)
+        level_db, found = calibrated_db + self._correction_db, "nothing"
         for _ in range(TRIES):
-            level_db = min(max(level_db, low_db), high_db)
+            level_db = min(max(level_db, low_db - QUIETEST_DB), high_db)
             amplitude = self._set(level_db)
             heard = strongest([self._exchange(amplitude * probe.samples)], _PROBE_SESSION)
             if heard is None:
                 continue  # lost, or drowned: the same again
             found, error_db = f"{heard.snr_db:.1f} dB", snr_db - heard.snr_db
             if abs(error_db) <= TOLERANCE_DB:
-                self._correction_db = level_db - self._curve.gain_for(snr_db)
+                self._correction_db = level_db - calibrated_db
                 return amplitude
             level_db += error_db
         raise SdrError(
             f"an SNR of {snr_db:g} dB was not reached: {found} at the last of {TRIES} tries, gain {level_db:.1f} dB"
         )
 
+    def _calibrated(self, snr_db: float) -> float:
+        """Gain for an SNR; below the lowest usable one, how much less amplitude does it. Raises SdrError."""
+        low_db = self._curve.usable_db[0]
+        short_db = self._curve.snr_at(low_db) - snr_db
+        return low_db - short_db if 0 < short_db <= QUIETEST_DB else self._curve.gain_for(snr_db)
+
     def _set(self, level_db: float) -> float:
         """Set the lowest gain from a level up; gives the amplitude that makes the rest. Raises SdrError."""
         span = self._sender.gain_ranges(TX)[self._element]
-        gain_db = level_db
+        gain_db = max(level_db, self._curve.usable_db[0])
         if span.step_db > 0:
-            gain_db = span.minimum_db + math.ceil((level_db - span.minimum_db) / span.step_db - 1e-6) * span.step_db
+            gain_db = span.minimum_db + math.ceil((gain_db - span.minimum_db) / span.step_db - 1e-6) * span.step_db
         gain_db = min(gain_db, span.maximum_db)
         side = replace(self._side, gains={**self._side.gains, self._element: gain_db})
         self._sender.retune(replace(self._station, transmit=side))
