@@ -10,6 +10,7 @@ import json
 import random
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -68,14 +69,20 @@ def main(
     shown.append(run(command, None, 0.0))
     printed = [line.partition("] ")[2].partition(": ")[0] for lines in shown for line in lines]
     with Records(out) as records:
-        states = [row["status"] for row in records.rows()]
+        rows = list(records.rows())
+    states = [row["status"] for row in rows]
+    off = [abs(row["snr_db_estimated"] - row["snr_db"]) for row in rows if row["snr_db_estimated"] is not None]
+    arguments = ["RUN" if argument == str(out) else argument for argument in sys.argv[1:]]
+    asked = shlex.join(["python", "benchmarks/killed.py", *arguments])
     report = {
         **circumstances(),
+        "command": asked,
         "kills": kills,
         "points": points,
         "rows": len(states),
         "rows_of_each_process": [len(lines) for lines in shown],
         "printed_twice": len(printed) - len(set(printed)),
+        "snr_off_db": {"mean": statistics.mean(off), "most": max(off)} if off else {},
         "states": {state: states.count(state) for state in sorted(set(states))},
     }
     results.mkdir(parents=True, exist_ok=True)
@@ -83,7 +90,9 @@ def main(
     text = f"`{plan}`, killed {kills} times: {points} points, {len(states)} rows"
     text += f" ({', '.join(f'{count} {state}' for state, count in report['states'].items())}), "
     text += f"{report['printed_twice']} printed twice. Rows of each process: {report['rows_of_each_process']}.\n"
-    asked = shlex.join(["python", "benchmarks/killed.py", *sys.argv[1:]])
+    if off:
+        text += f"\nThe measured SNR is {statistics.mean(off):.2f} dB from the one asked for in the mean, "
+        text += f"{max(off):.2f} dB at most.\n"
     text += f"\nMade by `{asked}`, commit {report['commit']}.\n"
     (results / "killed.md").write_text(text)
     print(text)
