@@ -119,14 +119,14 @@ class Bench:
         """Whether the peer's station allows to send with those gains, and with an amplitude so much above nominal."""
         try:
             loud = replace(self.waveform, tx_rms=self.waveform.tx_rms * 10 ** (max(level_db, 0.0) / 20))
-            TransmitGuard(self._with_gains(self.peer, "transmit", gains), loud)
+            TransmitGuard(_sending(self.peer, gains), loud)
         except SdrError:
             return False
         return True
 
     def listen(self, seconds: float, gains: Mapping[str, float]) -> Complex64[np.ndarray, "n"]:
         """Samples while nobody of ours sends. Raises SdrError, DeviceError."""
-        self.receiver.retune(self._with_gains(self.station, "receive", gains))
+        self.receiver.retune(_receiving(self.station, gains))
         rate_hz = self.receiver.rate_hz
         settle, wanted = round(_SETTLE_S * rate_hz), round((_SETTLE_S + seconds) * rate_hz)
 
@@ -145,8 +145,8 @@ class Bench:
         self, burst: LevelBurst, *, receive_gains: Mapping[str, float], transmit_gains: Mapping[str, float]
     ) -> Capture:
         """Send a burst and receive it. Raises SdrError, DeviceError; nothing is sent that the station forbids."""
-        self.receiver.retune(self._with_gains(self.station, "receive", receive_gains))
-        self._sender.retune(self._with_gains(self.peer, "transmit", transmit_gains))
+        self.receiver.retune(_receiving(self.station, receive_gains))
+        self._sender.retune(_sending(self.peer, transmit_gains))
 
         def read() -> Capture:
             packets: list[Packet] = []
@@ -179,12 +179,22 @@ class Bench:
             raise SdrError("this step needs a second radio that sends: --peer FILE, its station")
         return self.sender
 
-    def _with_gains(self, station: Station, direction: str, gains: Mapping[str, float]) -> Station:
-        side: Side | None = getattr(station, direction)
-        if side is None:
-            raise SdrError(f"station '{station.name}' does not {direction}: its file has no '{direction}' section")
-        changed = replace(side, gains=dict(gains))
-        return replace(station, receive=changed) if direction == "receive" else replace(station, transmit=changed)
+
+def _receiving(station: Station, gains: Mapping[str, float]) -> Station:
+    if station.receive is None:
+        raise SdrError(f"station '{station.name}' does not receive: its file has no 'receive' section")
+    return replace(station, receive=replace(station.receive, gains=dict(gains)))
+
+
+def _sending(station: Station, gains: Mapping[str, float]) -> Station:
+    """With the power that these gains make of what is known of the station's own."""
+    if station.transmit is None:
+        raise SdrError(f"station '{station.name}' does not transmit: its file has no 'transmit' section")
+    calibration = station.calibration
+    if calibration.tx_full_scale_dbm is not None:
+        more_db = sum(gains.values()) - sum(station.transmit.gains.values())
+        calibration = replace(calibration, tx_full_scale_dbm=calibration.tx_full_scale_dbm + more_db)
+    return replace(station, transmit=replace(station.transmit, gains=dict(gains)), calibration=calibration)
 
 
 class _Lost(Exception):

@@ -273,19 +273,22 @@ def apply_calibration(station: Station, *, rate_hz: float, serial: str | None, r
     """What the file that `station.calibration` names means for this radio; nothing if it names none.
 
     A receiver is tuned to the sender's carrier, its imbalance is handed on, and a gain above the safe one warned about.
-    A sender is only checked. Arguments are those of `check_calibration`. Raises SdrError as that and
+    A sender is only checked, and so is a receiver that is the sender of its file, or the other way round: the file is
+    then about its other direction. Arguments are those of `check_calibration`. Raises SdrError as that and
     `load_calibration`.
     """
     if station.calibration.file is None:
         return Applied(station)
     calibration = load_calibration(Path(station.calibration.file))
+    other: Role = "receiver" if role == "sender" else "sender"
+    about = other if serial is not None and serial == getattr(calibration, other) else role
     try:
         warnings = check_calibration(
-            calibration, frequency_hz=station.frequency_hz, rate_hz=rate_hz, serial=serial, role=role
+            calibration, frequency_hz=station.frequency_hz, rate_hz=rate_hz, serial=serial, role=about
         )
     except SdrError as error:
         raise SdrError(f"station '{station.name}', {station.calibration.file}: {error}") from error
-    if role == "sender":
+    if role == "sender" or about == "sender":
         return Applied(station, None, tuple(warnings))
     if calibration.frequency is not None:
         tuned = replace(station.calibration, file=None, oscillator_ppm=-calibration.frequency.ppm)

@@ -21,11 +21,18 @@ _NULL_BINS = 2
 _RANGE_DB = (0.0, 20.0)
 """Above, what a transmitter itself adds (images, steps of its converter) is in the estimate and not in the noise."""
 _NEEDED = 3
+_STEPS = 6
+"""Of the converter, over which noise of half a step's deviation extends; weaker noise is rounded away."""
 
 
 def _run(bench: Bench, each: Each) -> Outcome:
     levels = _LEVELS_DB.tolist()
     silence = bench.listen(_LISTEN_S, bench.receive_gains)
+    if (steps := np.unique(silence.real).size) < _STEPS:
+        raise SdrError(
+            f"without a signal the converter gives {steps} values only, its noise is smaller than its steps and no "
+            "reference: raise the receiving gain, see noise-floor"
+        )
     dc = np.complex64(silence.mean())
     estimates: list[list[float]] = [[] for _ in levels]
     powers: list[list[float]] = [[] for _ in levels]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from calibration.bench import Bench
 from sdr.devices.tuning import GainRange
+from sdr.errors import SdrError
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7F7F7F"
 _POINTS = 14
@@ -76,13 +77,20 @@ def receive_ladder(
 
 
 def transmit_ladder(bench: Bench) -> tuple[str, list[float]]:
-    """The sender's element with the widest range, and settings of it from its lowest to the highest allowed."""
+    """The sender's element with the widest range, and about 14 settings from its lowest to the highest allowed.
+
+    Raises SdrError if none is allowed.
+    """
     ranges, base = bench.transmit_ranges(), bench.transmit_gains
     name = max(ranges, key=lambda one: ranges[one].maximum_db - ranges[one].minimum_db)
     span = ranges[name]
-    stride = _stride(span.maximum_db - span.minimum_db, span.step_db)
-    settings = [*np.arange(span.minimum_db, span.maximum_db, stride).tolist(), span.maximum_db]
-    return name, [gain_db for gain_db in settings if bench.allowed({**base, name: gain_db})]
+    count = int((span.maximum_db - span.minimum_db) / (span.step_db or 1.0)) + 1
+    settings = [span.minimum_db + index * (span.step_db or 1.0) for index in range(count)]
+    allowed = [gain_db for gain_db in settings if bench.allowed({**base, name: gain_db})]
+    if not allowed:
+        raise SdrError(f"station '{bench.peer.name}' allows no setting of {name} with its other transmitting gains")
+    stride = max(1, round(len(allowed) / _POINTS))
+    return name, [*allowed[:-1:stride], allowed[-1]]
 
 
 def db(power: float) -> float:

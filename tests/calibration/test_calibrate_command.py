@@ -190,12 +190,21 @@ def test_another_radio_or_frequency_is_refused(calibrated: Path, opened: Callabl
     file = f"out/{calibrated.name}"
     with pytest.raises(SdrError, match=r"'carol'.*is for receiver bob, and this is carol"):
         opened("carol", file)
-    with pytest.raises(SdrError, match=r"'bob'.*is for sender alice, and this is bob"):
-        opened("bob", file, transmit=True)
+    with pytest.raises(SdrError, match=r"'carol'.*is for sender alice, and this is carol"):
+        opened("carol", file, transmit=True)
     with pytest.raises(SdrError, match="is for frequency_hz 2450000000, and this is 2400000000"):
         opened("bob", file, frequency_hz=2_400_000_000)
     with pytest.raises(SdrError, match="cannot read calibration"):
         opened("bob", "out/none.yaml")
+
+
+def test_a_file_about_a_radios_other_direction_changes_nothing(
+    calibrated: Path, opened: Callable[..., SoapyDevice]
+) -> None:
+    file = f"out/{calibrated.name}"
+    sender, receiver = opened("bob", file, transmit=True), opened("alice", file)
+    assert sender.notes() == receiver.notes() == []
+    assert receiver._driver.getFrequency(RX, 0) == 2.45e9
 
 
 def test_old_ones_and_gains_that_clip_are_warned_about(

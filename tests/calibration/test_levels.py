@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from calibration.bench import Bench
 from calibration.steps.tx_gain import Point, fit
 from sdr.errors import SdrError
+from sdr.station import Side
 from tests.calibration.simulated import run, true_signal_dbfs, true_snr_db
 
 SNR_DB, BIAS_DB = 0.4, 0.3
@@ -55,6 +56,13 @@ def test_snr_bias_and_that_a_wrong_estimate_is_seen(bench: Bench, monkeypatch: p
     wrong = run(bench, "snr-bias").snr_bias
     assert wrong is not None
     assert wrong.bias_db == pytest.approx(10 * np.log10(2), abs=BIAS_DB)
+
+
+def test_a_reference_without_noise_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    weak = Side({"AMP": 0.0, "LNA": 16.0, "VGA": 20.0})
+    monkeypatch.setattr(bench, "station", dataclasses.replace(bench.station, receive=weak))
+    with pytest.raises(SdrError, match=r"noise is smaller than its steps.*raise the receiving gain"):
+        run(bench, "snr-bias")
 
 
 # ---------------------------------------------------------------- the monotone fit

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import Complex64
 
-from calibration.bench import Bench
+from calibration.bench import Bench, level_burst
 from calibration.steps.iq import receiver_error, sender_error, sender_parts
 from calibration.steps.step import receive_ladder, transmit_ladder
 from sdr.calibrated import IqError, balance
 from sdr.devices.tuning import GainRange
+from sdr.errors import SdrError
+from sdr.station import Calibration
 from sdr.transmit import transmit
 from sdr.waveform import DEFAULT
 from tests.calibration import simulated
@@ -156,5 +158,17 @@ def test_no_gain_is_tried_that_the_station_does_not_allow(bench: Bench, monkeypa
     band = dataclasses.replace(simulated.BANDS[0], max_gain_db=25.0)
     monkeypatch.setattr(bench, "_peer", dataclasses.replace(bench.peer, bands=(band,)))
     name, settings = transmit_ladder(bench)
-    assert 20 < settings[-1] <= 25
+    assert settings[-1] == 25
     assert bench.allowed({"VGA": 25.0}) and not bench.allowed({"VGA": 26.0})
+
+
+def test_power_rises_with_gain_and_amplitude_and_is_not_exceeded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full scale is −10 dBm at the station's 20 dB, so packets have −22, and −16 dBm are allowed."""
+    band = dataclasses.replace(simulated.BANDS[0], max_power_dbm=-16.0)
+    limited = dataclasses.replace(bench.peer, bands=(band,), calibration=Calibration(tx_full_scale_dbm=-10.0))
+    monkeypatch.setattr(bench, "_peer", limited)
+    assert transmit_ladder(bench)[1][-1] == 26
+    assert bench.allowed({"VGA": 20.0}, 6.0) and not bench.allowed({"VGA": 21.0}, 6.0)
+    burst = level_burst(DEFAULT, [0.0], 1, bench.rng)
+    with pytest.raises(SdrError, match="dBm, and -16 dBm are allowed"):
+        bench.exchange(burst, receive_gains=bench.receive_gains, transmit_gains={"VGA": 27.0})

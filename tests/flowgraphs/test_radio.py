@@ -8,7 +8,7 @@ import pytest
 from gnuradio import uhd
 
 from flowgraphs.blocks.radio import RadioSink, RadioSource
-from flowgraphs.radio import UhdBlock, arguments, open_sink
+from flowgraphs.radio import UhdBlock, arguments, open_sink, open_source
 from sdr.devices.tuning import RX, tune
 from sdr.errors import SdrError
 from sdr.station import load_station
@@ -52,6 +52,21 @@ def test_a_usrp_is_tuned_as_its_station_says() -> None:
     block.get_samp_rates.return_value = span(5e6, 56e6)
     with pytest.raises(SdrError, match="nearest is 5"):
         tune(UhdBlock(block), RX, load_station(STATIONS / "radio_b210.yaml"), DEFAULT.sample_rate_hz)
+
+
+def test_a_receiver_goes_by_its_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = usrp()
+    monkeypatch.setattr("flowgraphs.radio._BLOCKS", {"uhd": lambda given, direction: (block, UhdBlock(block))})
+    (tmp_path / "made.yaml").write_text(
+        "{version: 1, date: '2026-01-01T00:00:00+00:00', frequency_hz: 2450000000, rate_hz: 4000000, sender: a, "
+        "receiver: b, frequency: {ppm: 10, sd_ppm: 0.001}}"
+    )
+    station = (STATIONS / "radio_b210.yaml").read_text().replace("reference: none yet", "file: made.yaml")
+    (tmp_path / "station.yaml").write_text(station)
+    open_source("uhd:serial=b", str(tmp_path / "station.yaml"), DEFAULT)
+    assert block.set_center_freq.call_args.args[0] == pytest.approx(2.45e9 * (1 + 10e-6), abs=1)
+    with pytest.raises(SdrError, match="for receiver b, and this is c"):
+        open_source("uhd:serial=c", str(tmp_path / "station.yaml"), DEFAULT)
 
 
 def test_nothing_is_opened_to_send_unless_told_to_and_allowed(tmp_path: Path) -> None:
