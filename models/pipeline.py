@@ -178,7 +178,7 @@ class JsccCodec:
             raise ModelError(f"the picture was encoded with other weights than {self.name!r}; both ends need the same")
         if steps is None:
             cbr = len(symbols) / (3 * contents.height * contents.width)
-            steps = self.card.choice(snr_db, max(cbr, 1e-6)).steps  # there may be no symbols at all
+            steps = self.card.choice(snr_db, cbr).steps
         if not 0 <= steps <= TRAIN_STEPS:
             raise ModelError(f"{steps} denoising steps are not possible: choose 0 to {TRAIN_STEPS}")
         try:

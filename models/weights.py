@@ -62,7 +62,8 @@ class Card:
         """That of the nearest operating point; 5 dB are as far as a factor of 2 in CBR, the spacing of the table."""
         if not self.choices:
             return Choice(snr_db, cbr, self.default_steps, 1.0)
-        return min(self.choices, key=lambda c: abs(c.snr_db - snr_db) / 5 + abs(math.log2(c.cbr / cbr)))
+        spent = max(cbr, 1e-6)  # a picture of a few pixels has no symbols at all
+        return min(self.choices, key=lambda c: abs(c.snr_db - snr_db) / 5 + abs(math.log2(c.cbr / spent)))
 
     @property
     def digest(self) -> str:

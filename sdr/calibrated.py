@@ -184,12 +184,6 @@ class CalibrationFile:
         """Days since it was measured; `now` needs a time zone, None: the clock's."""
         return ((now or datetime.now(UTC)) - self._measured()).total_seconds() / 86_400
 
-    def gains_for(self, snr_db: float) -> dict[str, float]:
-        """All transmitting gains that give that SNR. Raises SdrError if none do or `tx_gain` was not measured."""
-        if self.tx_gain is None or self.transmit_element is None:
-            raise SdrError("this calibration has no tx_gain: run lrisc calibrate tx-gain")
-        return {**self.transmit_gains, self.transmit_element: self.tx_gain.gain_for(snr_db)}
-
     def _measured(self) -> datetime:
         return datetime.fromisoformat(self.date)
 

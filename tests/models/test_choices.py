@@ -26,6 +26,7 @@ def encode(codec: JsccCodec, image: np.ndarray, cbr: float = 1 / 24, hint: float
 def test_the_nearest_operating_point_is_taken() -> None:
     card = Card("x", 2, {}, CHOICES)
     assert [card.choice(snr, cbr).steps for snr, cbr in ((-5.0, 1 / 40), (15.0, 1 / 20), (22.0, 1 / 5))] == [4, 1, 0]
+    assert card.choice(15.0, 0.0).steps == 1  # no symbols: the lowest rate that there is
     assert Card("x", 2, {}).choice(3.0, 1 / 10) == Choice(3.0, 1 / 10, 2, 1.0)
 
 
