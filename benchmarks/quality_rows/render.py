@@ -114,8 +114,9 @@ def curves(entries: list[dict[str, Any]], grid: Grid, out: Path) -> list[str]:
                     if axis == "rate":
                         place.set_xscale("log", base=2)
                         place.set_xticks([parse_cbr(cbr) for cbr in grid.cbrs], list(grid.cbrs))
-                if axes[0].lines:
-                    axes[0].legend(fontsize=7)
+                drawn = {str(line.get_label()): line for place in axes for line in place.lines}  # in any panel
+                if drawn:
+                    axes[0].legend(list(drawn.values()), list(drawn), fontsize=7)
             names.append(name)
     return names
 
