@@ -4,6 +4,7 @@ Generate and apply are apart: `draw` makes a random channel state, the network a
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -33,26 +34,26 @@ def draw(
 
     Args:
         shape: (b, s, h, w) of the symbol grid.
-        generator: CPU generator.
+        generator: of the device that the draw is to be on.
         snr_db: fixes the SNR and makes the channel plain AWGN with perfect knowledge (validation).
     """
     batch = shape[0]
     if snr_db is not None:
         return ChannelState((10 ** (-snr_db / 10))[:, None, None, None].expand(shape).clone(), snr_db, snr_db)
     low, high = SNR_RANGE_DB
-    true = low + (high - low) * torch.rand(batch, generator=generator)
-    noise_var = (10 ** (-true / 10))[:, None, None, None].expand(shape).clone()
-    kind = torch.rand(batch, generator=generator)
-    faded = kind < 0.25
+    rand = partial(torch.rand, generator=generator, device=generator.device)
+    true = low + (high - low) * rand(batch)
+    noise_var = (10 ** (-true / 10))[:, None, None, None]
+    kind = rand(batch)[:, None, None, None]
     # After equalisation a carrier of gain |h|² has noise N/|h|²; interleaving makes neighbours independent.
-    fading = torch.empty(shape).exponential_(generator=generator).clamp_min(1e-3)
+    fading = torch.empty(shape, device=generator.device).exponential_(generator=generator).clamp_min(1e-3)
     # Mixing with a flat part spans Rician channels between AWGN and Rayleigh.
-    flat = torch.rand(batch, generator=generator)[:, None, None, None]
-    noise_var[faded] = (noise_var / (flat + (1 - flat) * fading))[faded]
-    erased = torch.rand(shape, generator=generator) < 0.4 * torch.rand(batch, generator=generator)[:, None, None, None]
-    noise_var[erased & (kind >= 0.75)[:, None, None, None]] = torch.inf
-    believed = true + 0.7 * torch.randn(batch, generator=generator)
-    error = torch.randn(batch, generator=generator)
-    wide = torch.rand(batch, generator=generator)
+    flat = rand(batch)[:, None, None, None]
+    noise_var = torch.where(kind < 0.25, noise_var / (flat + (1 - flat) * fading), noise_var)
+    erased = rand(shape) < 0.4 * rand(batch)[:, None, None, None]
+    noise_var = noise_var.masked_fill(erased & (kind >= 0.75), torch.inf)
+    believed = true + 0.7 * torch.randn(batch, generator=generator, device=generator.device)
+    error = torch.randn(batch, generator=generator, device=generator.device)
+    wide = rand(batch)
     hint = true + error * torch.where(wide < 0.4, 0.0, torch.where(wide < 0.8, 1.5, 5.0))
     return ChannelState(noise_var, believed, hint.clamp(*HINT_RANGE_DB))

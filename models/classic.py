@@ -6,6 +6,7 @@ baseline that later papers call "DeepJSCC".
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -204,9 +205,10 @@ def merge(folders: Sequence[Path], out: Path, name: str) -> None:
 def draw_awgn(
     symbols: Complex64[Tensor, "b s h w"], snr_db: float, generator: torch.Generator
 ) -> Complex64[Tensor, "b s h w"]:
-    """Symbols of unit power with white noise, from a CPU generator."""
+    """Symbols of unit power with white noise."""
     spread = (10 ** (-snr_db / 10) / 2) ** 0.5
-    noise = torch.complex(*(spread * torch.randn(symbols.shape, generator=generator) for _ in range(2)))
+    randn = partial(torch.randn, symbols.shape, generator=generator, device=generator.device)
+    noise = torch.complex(*(spread * randn() for _ in range(2)))
     return symbols + noise.to(symbols.device)
 
 

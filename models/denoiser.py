@@ -80,7 +80,7 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
             snr_db: SNR that the receiver estimated.
             rate: mean of `models.jscc.rate_map` over the picture.
         """
-        angles = timestep[:, None] * math.pi * torch.tensor([0.5, 1.0, 2.0, 4.0], device=noisy.device)
+        angles = timestep[:, None] * math.pi * 2.0 ** torch.arange(-1, 3, device=noisy.device)
         waves = torch.cat((angles.sin(), angles.cos()), dim=1)
         scalars = torch.cat((waves, snr_db.clamp(-10, 30)[:, None] / 10, rate[:, None]), dim=1)
         condition = self.conditioning(scalars)

@@ -5,6 +5,8 @@ over the linear part of the latent. It exists at the sender only: what the recei
 quantised to `LEVELS`, shared by the positions of a group, and coded in the side information.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
@@ -13,6 +15,8 @@ from torch.nn import functional
 
 LEVELS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160)
 """Symbols per position that the rate map can ask for; any other number arises only from spreading the remainder."""
+
+_LEVELS = torch.tensor(LEVELS)
 
 STEP = 0.1  # quantisation step of the transform coefficients, pixel full scale 1: the quality at which bits are counted
 ROI_GAIN = 0.8  # γ: how much more rate a position inside the region of interest gets
@@ -57,7 +61,7 @@ class Prior(nn.Module):
     ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, ""]]:
         """Bits of each position, and bits per position that the hyper latent takes.
 
-        Values are rounded, or have uniform noise from the CPU generator `noise` in place of the quantisation, through
+        Values are rounded, or have uniform noise from the generator `noise` in place of the quantisation, through
         which gradients pass.
         """
         coefficients = linear * (log_scale.exp() / STEP)[:, None, None]
@@ -68,8 +72,9 @@ class Prior(nn.Module):
         if noise is None:
             hyper, coefficients = hyper.round(), coefficients.round()
         else:
-            hyper = hyper + torch.rand(hyper.shape, generator=noise).to(hyper) - 0.5
-            coefficients = coefficients + torch.rand(coefficients.shape, generator=noise).to(coefficients) - 0.5
+            rand = partial(torch.rand, generator=noise, device=noise.device)
+            hyper = hyper + rand(hyper.shape).to(hyper) - 0.5
+            coefficients = coefficients + rand(coefficients.shape).to(coefficients) - 0.5
         scale = self.synthesis(hyper).float()[..., : linear.shape[-2], : linear.shape[-1]]
         scale = (scale + (log_scale - np.log(STEP))[:, None, None]).clamp(-4, 6).exp()
         bits = _gaussian_bits(coefficients, scale).sum(dim=1)
@@ -77,10 +82,14 @@ class Prior(nn.Module):
         return bits, hyper_bits
 
 
-def quantise(rate: Float[Tensor, "*n"]) -> Int64[Tensor, "*n"]:
-    """Index into `LEVELS` of the level nearest to `rate` on a logarithmic scale."""
-    levels = torch.tensor(LEVELS, dtype=torch.float32, device=rate.device)
+def quantise(rate: Float[Tensor, "*n"], levels: Float[Tensor, "levels"]) -> Int64[Tensor, "*n"]:
+    """Index of the level nearest to `rate` on a logarithmic scale."""
     return torch.bucketize(rate.clamp_min(1e-6), (levels[1:] * levels[:-1]).sqrt())
+
+
+def levels_on(device: torch.device) -> Int64[Tensor, "levels"]:
+    """`LEVELS` on a device; does not wait for what a GPU has to do before."""
+    return _LEVELS.to(device, non_blocking=True)
 
 
 def allocate(
@@ -96,15 +105,15 @@ def allocate(
         positions: number of latent positions in each group.
         budget: symbols to spend.
     """
-    levels = torch.tensor(LEVELS, dtype=torch.float32, device=demand.device)
+    levels = levels_on(demand.device).float()
     low, high = torch.full_like(budget, -20.0), torch.full_like(budget, 20.0)  # log β
     log_demand = demand.clamp_min(1e-3).log()
     for _ in range(24):
         middle = (low + high) / 2
-        spent = (levels[quantise((log_demand + middle[:, None]).exp())] * positions).sum(dim=1)
+        spent = (levels[quantise((log_demand + middle[:, None]).exp(), levels)] * positions).sum(dim=1)
         fits = spent <= budget
         low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
-    return quantise((log_demand + low[:, None]).exp())
+    return quantise((log_demand + low[:, None]).exp(), levels)
 
 
 def spread_remainder(counts: Int64[Tensor, "b n"], total: Int64[Tensor, "b"], limit: int) -> Int64[Tensor, "b n"]:

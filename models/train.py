@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models import checkpoint
 from models.classic import ClassicCodec, ClassicNetwork, ClassicObjective
@@ -32,6 +33,8 @@ from models.sampler import make_scheduler
 from models.transform import PATCH
 from models.validation import CBRS, CELLS, classic_transfer, load_validation, transfer_of, validate
 from models.weights import CARD, Card
+
+LOG_EVERY = 20  # steps
 
 
 def _pca_blocks(batches: CropBatches, count: int = 24) -> np.ndarray:
@@ -89,8 +92,12 @@ class Trainer:
         objective = _build(config, CropBatches(pictures, *shape))
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; missing in the stub
         self.objective = objective
+        on_gpu = accelerator.device.type == "cuda"
+        torch.backends.cudnn.benchmark = on_gpu  # crops are all of one size
         parameters = [p for p in objective.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4, fused=on_gpu
+        )
         self.averaged: dict[str, Tensor] = {
             name: value.detach().clone().float() for name, value in objective.trained.state_dict().items()
         }
@@ -114,18 +121,22 @@ class Trainer:
         """Trains to `config.steps` (or `stop_at`) or until it is `finished`, then exports the codec folder `out/model`.
 
         Args:
-            progress: called after every step with (step, steps, losses).
+            progress: called after every step with (step, steps, losses), on a GPU with those of the last twentieth one.
         """
         config, accelerator = self.config, self.accelerator
         last = self.step if self.finished else min(config.steps, stop_at or config.steps)
         begun = time.monotonic() - self.seconds
         waits, works = [0.0], [0.0]  # seconds since the last line of the log
-        for crops in prefetch(self.batches, self.step, last, waits):
-            losses = self._train_step(crops, works)
+        on_gpu, losses = accelerator.device.type == "cuda", dict[str, float]()
+        for crops in prefetch(self.batches, self.step, last, waits, pin=on_gpu):
+            tensors = self._train_step(crops, works)
             self.step += 1
+            if not on_gpu or self.step % LOG_EVERY == 0 or self.step == last:  # to read them is to wait for a GPU
+                means = accelerator.reduce(torch.stack(list(tensors.values())), "mean").tolist()
+                losses = dict(zip(tensors, means, strict=True))
             self.seconds = time.monotonic() - begun
             if accelerator.is_main_process:
-                if self.step % 20 == 0:
+                if self.step % LOG_EVERY == 0:
                     share = sum(waits) / (sum(waits) + sum(works))
                     row = {"step": self.step, "seconds": round(self.seconds, 1), **losses, "data_wait": round(share, 4)}
                     checkpoint.log(self.out, row)
@@ -149,7 +160,7 @@ class Trainer:
             self.export(self.out / "model")
         accelerator.wait_for_everyone()  # the next stage of a recipe begins with these weights
 
-    def _train_step(self, crops: Tensor, works: list[float]) -> dict[str, float]:
+    def _train_step(self, crops: Tensor, works: list[float]) -> dict[str, Tensor]:
         begun = time.monotonic()
         config, accelerator = self.config, self.accelerator
         warm_up = min(1.0, (self.step + 1) / 200)
@@ -157,8 +168,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = float(rate)
         rank, world = accelerator.process_index, accelerator.num_processes
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step * world + rank)
-        share = crops.to(accelerator.device, memory_format=torch.channels_last)
+        generator = torch.Generator(accelerator.device).manual_seed(config.seed * 1_000_003 + self.step * world + rank)
+        share = crops.to(accelerator.device, non_blocking=True, memory_format=torch.channels_last)
         self.wrapped.train()
         with accelerator.autocast():
             losses = self.wrapped(share, generator)
@@ -167,12 +178,10 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in self.objective.trained.state_dict().items():
-                self.averaged[name].lerp_(value.float(), 1 - decay)
-        means = accelerator.reduce(torch.stack([value.detach() for value in losses.values()]), "mean").tolist()
+        current = [value.float() for value in self.objective.trained.state_dict().values()]
+        get_ema_multi_avg_fn(decay)(list(self.averaged.values()), current, 0)
         works.append(time.monotonic() - begun)
-        return dict(zip(losses, means, strict=True))
+        return {name: value.detach() for name, value in losses.items()}
 
     def _copy_with(self, weights: dict[str, Tensor]) -> nn.Module:
         model = copy.deepcopy(self.objective.trained)

@@ -15,8 +15,8 @@ from tests.models.small import picture, picture_blocks
 
 def test_levels_stand_for_the_rates_nearest_to_them() -> None:
     levels = torch.tensor(LEVELS, dtype=torch.float32)
-    assert torch.equal(quantise(levels), torch.arange(len(LEVELS)))
-    assert quantise(torch.tensor([0.0, 1e9, 40.0, 38.0])).tolist() == [0, len(LEVELS) - 1, 6, 5]
+    assert torch.equal(quantise(levels, levels), torch.arange(len(LEVELS)))
+    assert quantise(torch.tensor([0.0, 1e9, 40.0, 38.0]), levels).tolist() == [0, len(LEVELS) - 1, 6, 5]
 
 
 @settings(max_examples=80, deadline=None)
