@@ -1,5 +1,7 @@
 """The transmitter as a GNU Radio source."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +60,13 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         gr.sync_block.__init__(self, name="LRISC transmitter", in_sig=None, out_sig=[np.complex64])
         self.message_port_register_out(_PICTURES)
         self.message_port_register_out(_SYMBOLS)
-        self._pictures, self._waveform, self._fill = pictures, waveform or DEFAULT, fill
-        self._encoding: dict[str, Any] = {
-            "model": model,
-            "cbr": cbr,
-            "snr_hint_db": snr_hint_db,
-            "seed": seed,
-            "repeat": bool(repeat),
-        }
-        self._shape: dict[str, Any] = {
-            "lead_samples": lead_samples,
-            "silence_samples": silence_samples,
-            "multiple": multiple,
-        }
-        self._timing: dict[str, Any] = {"pause_s": pause_s, "drain_s": drain_s}
-        self._guard = TransmitGuard(load_station(Path(station)), self._waveform) if station else None
+        self._fill, waveform = fill, waveform or DEFAULT
+        guard = TransmitGuard(load_station(Path(station)), waveform) if station else None
+        encoding: dict[str, Any] = {"model": model, "cbr": cbr, "snr_hint_db": snr_hint_db, "seed": seed}
+        silence: dict[str, Any] = {"lead_samples": lead_samples, "silence_samples": silence_samples}
+        timing: dict[str, Any] = {"multiple": multiple, "pause_s": pause_s, "drain_s": drain_s}
+        self._encode = partial(Encoder, pictures, repeat=bool(repeat), **encoding)
+        self._burst: Callable[[Encoder], Bursts] = partial(Bursts, waveform=waveform, guard=guard, **silence, **timing)
         self._samples = np.empty(0, np.complex64)
         self.sent = 0
         """Pictures."""
@@ -86,8 +80,7 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
 
     def start(self) -> bool:
         """Called as the flowgraph starts: the encoder loads its model in a process of its own."""
-        encoder = Encoder(self._pictures, **self._encoding)
-        self.bursts = Bursts(encoder, self._waveform, guard=self._guard, **self._shape, **self._timing)
+        self.bursts = self._burst(self._encode())
         return True
 
     def stop(self) -> bool:
