@@ -10,10 +10,16 @@ from typing import NoReturn
 import jaxtyping
 import numpy as np
 import pytest
+import scipy.linalg  # noqa: F401  # brings a BLAS of its own
 from jaxtyping import UInt8
+from threadpoolctl import threadpool_limits
 
 # Before any of them is imported: from here on every annotation of shape and dtype is checked at run time.
 jaxtyping.install_import_hook(["calibration", "flowgraphs", "models", "sdr"], "beartype.beartype")
+
+# Tables of the receiver are computed once per process, in the last bit as the threads of that moment make them. A
+# campaign runs in processes of one thread; compared with it bit by bit, this one must have made them alike.
+threadpool_limits(1)
 
 
 def missing(reason: str) -> NoReturn:
