@@ -28,8 +28,8 @@ class TrainConfig:
 
     Attributes:
         name: of the codec that comes out.
-        stage: "jscc" (the network alone), "denoiser" (a denoiser from scratch, and the network of `network` with it) or
-            "classic" (the DeepJSCC of 2019).
+        stage: "jscc" (the network alone), "denoiser" (a denoiser for the network of `network`, which stays as it is)
+            or "classic" (the DeepJSCC of 2019).
         model: arguments of `JsccNetwork`, `Denoiser` or `ClassicNetwork`.
         network: codec to begin with: a shipped one, a folder, or RUN/model of a run beside this one. Its denoiser,
             where there is one, is trained on. All stages but the denoiser begin from scratch without.

@@ -1,17 +1,18 @@
-"""Gives a model's denoiser and prior another JSCC network, of uniform rate, to be trained on together.
+"""Gives a model's denoiser another JSCC network, to be trained on together.
 
-    python scripts/graft.py deepjscc lrisc runs/start/lrisc --without-block 3 --data train/
+    python scripts/graft.py deepjscc lrisc runs/start/lrisc --data train/ --without-block 3
 
 The network of LRISC that had been trained for pictures all along sent worse pictures than our DeepJSCC, which had been
 trained for the mean squared error alone: by 0.6 dB of PSNR at 0 dB and by more than 3 dB at 20 dB, CBR 1/6. So the
 network changes, and what had been learned beside it stays: the prior goes on with the other network's linear
 coefficients, and the denoiser sees the other decoder's features through the affine map that makes them most like those
-that it knew (least squares over received training pictures). A network of the full depth does not fit beside the
-denoiser into 25 million parameters, hence the block that can be left out. The result is a start for the denoiser stage
-of `lrisc train`, no finished model.
+that it knew (least squares over received training pictures). Residual blocks can be left out: with all of them and a
+denoiser LRISC would have more parameters than DeepJSCC. The result is a start for the denoiser stage of `lrisc train`,
+no finished model.
 """
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -46,34 +47,33 @@ class FeatureMap:
     """Share of the variance of the features that the denoiser knew."""
 
 
-def adaptive_network(uniform: JsccNetwork, prior: JsccNetwork, without_block: int | None) -> JsccNetwork:
-    """`uniform` with the prior and the weights of the region of interest of `prior`, and one block less in f_d.
+def adaptive_network(taken: JsccNetwork, kept: JsccNetwork, without_blocks: Collection[int]) -> JsccNetwork:
+    """`taken` with a prior, and with fewer blocks in f_d.
 
-    What it would make of a region of interest had never been trained: those inputs begin at zero.
+    One of uniform rate gets the prior and the weights of the region of interest of `kept`. What it would make of a
+    region of interest had never been trained: those inputs begin at zero.
 
     Raises:
-        ModelError: the two do not fit, or there is no such block.
+        ModelError: the two do not fit, or there are no such blocks.
     """
-    depth = int(uniform.config.decoder_depth)
-    if uniform.prior is not None or prior.prior is None or uniform.config.components != prior.config.components:
-        raise ModelError("needs a network of uniform rate and one with a prior, of as many components")
-    if without_block is not None and not 0 <= without_block < depth:
-        raise ModelError(f"f_d has blocks 0 to {depth - 1}, none of number {without_block}")
-    weights = dict(uniform.state_dict())
-    if without_block is not None:
-        depth -= 1
-        for index in range(without_block, depth):
-            here, behind = (f"decoder.stack.blocks.{place}." for place in (index, index + 1))
-            moved = {here + name.removeprefix(behind): weights[name] for name in weights if name.startswith(behind)}
-            weights |= moved
-        last = f"decoder.stack.blocks.{depth}."
-        weights = {name: value for name, value in weights.items() if not name.startswith(last)}
-    weights |= {f"prior.{name}": value for name, value in prior.prior.state_dict().items()}
-    weights |= {f"roi.{name}": value for name, value in prior.roi.state_dict().items()}
-    for entry in ("encoder.entry.weight", "decoder.entry.weight"):
-        weights[entry] = weights[entry].clone()
-        weights[entry][:, -1] = 0  # the mask is the last input of both
-    result = JsccNetwork(**{**uniform.config, "adaptive": True, "decoder_depth": depth})
+    depth = int(taken.config.decoder_depth)
+    if kept.prior is None or taken.config.components != kept.config.components:
+        raise ModelError("needs a prior, and two networks of as many components")
+    if missing := sorted(set(without_blocks) - set(range(depth))):
+        raise ModelError(f"f_d has blocks 0 to {depth - 1}, none of number {missing[0]}")
+    left = [index for index in range(depth) if index not in without_blocks]
+    blocks = "decoder.stack.blocks."
+    weights = {name: value for name, value in taken.state_dict().items() if not name.startswith(blocks)}
+    for place, index in enumerate(left):
+        block = taken.decoder.stack.blocks[index].state_dict()
+        weights |= {f"{blocks}{place}.{name}": value for name, value in block.items()}
+    if taken.prior is None:
+        weights |= {f"prior.{name}": value for name, value in kept.prior.state_dict().items()}
+        weights |= {f"roi.{name}": value for name, value in kept.roi.state_dict().items()}
+        for entry in ("encoder.entry.weight", "decoder.entry.weight"):
+            weights[entry] = weights[entry].clone()
+            weights[entry][:, -1] = 0  # the mask is the last input of both
+    result = JsccNetwork(**{**taken.config, "adaptive": True, "decoder_depth": len(left)})
     result.load_state_dict(weights)
     return result.eval()
 
@@ -122,23 +122,23 @@ def seen_through(denoiser: Denoiser, features: FeatureMap) -> None:
 
 
 def main(
-    uniform: Annotated[str, typer.Argument(help="Model whose JSCC network is taken.")],
-    model: Annotated[str, typer.Argument(help="Model whose prior and denoiser are.")],
+    taken: Annotated[str, typer.Argument(metavar="NETWORK", help="Model whose JSCC network is taken.")],
+    kept: Annotated[str, typer.Argument(metavar="MODEL", help="Model whose denoiser is kept, and prior if need be.")],
     out: Annotated[Path, typer.Argument(help="Folder of the result.")],
     data: Annotated[list[Path], typer.Option(help="Training pictures: folders or tar files.")],
-    without_block: Annotated[int | None, typer.Option(help="Residual block of f_d to leave out.")] = None,
+    without_block: Annotated[list[int] | None, typer.Option(help="Residual blocks of f_d to leave out.")] = None,
     batches: Annotated[int, typer.Option(min=1, help="Of 8 crops, over which the features are compared.")] = 24,
 ) -> None:
-    """Put the JSCC network of UNIFORM under the denoiser of MODEL."""
+    """Put the JSCC network of NETWORK under the denoiser of MODEL."""
     try:
-        taken, kept = JsccCodec.from_pretrained(uniform), JsccCodec.from_pretrained(model)
-        if kept.denoiser is None:
-            raise ModelError(f"{model} has no denoiser")
-        network = adaptive_network(taken.network, kept.network, without_block)
-        features = fit(kept.network, network, read_encoded(data), batches)
-        seen_through(kept.denoiser, features)
-        result = JsccCodec(kept.card, network, kept.denoiser, kept.scheduler)
-        result.save(out, kept.name, kept.card.default_steps)
+        other, model = JsccCodec.from_pretrained(taken), JsccCodec.from_pretrained(kept)
+        if model.denoiser is None:
+            raise ModelError(f"{kept} has no denoiser")
+        network = adaptive_network(other.network, model.network, without_block or [])
+        features = fit(model.network, network, read_encoded(data), batches)
+        seen_through(model.denoiser, features)
+        result = JsccCodec(model.card, network, model.denoiser, model.scheduler)
+        result.save(out, model.name, model.card.default_steps)
     except ModelError as error:
         print(f"graft: {error}", file=sys.stderr)
         raise typer.Exit(2) from error

@@ -46,23 +46,30 @@ def test_without_a_block_that_does_nothing_it_decodes_as_before_whatever_the_reg
     uniform, prior = deep_network(), small_network()
     for parameter in uniform.decoder.stack.blocks[block].second.parameters():
         parameter.zero_()
-    result = adaptive_network(uniform, prior, block)
+    result = adaptive_network(uniform, prior, [block])
     assert result.prior is not None and len(result.decoder.stack.blocks) == 2
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     assert torch.equal(received(result, image, no_mask(image)), received(uniform, image, no_mask(image)))
     prior.roi.weight.fill_(-100)  # weighs nothing: only what the networks make of a region is left, and that is nothing
-    result = adaptive_network(uniform, prior, block)
+    result = adaptive_network(uniform, prior, [block])
     region = torch.ones(1, 1, 4, 4)
     assert torch.allclose(received(result, image, region), received(uniform, image, no_mask(image)), atol=1e-6)
 
 
 def test_networks_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ModelError, match="blocks 0 to 2"):
-        adaptive_network(deep_network(), small_network(), 3)
-    with pytest.raises(ModelError, match="uniform rate"):
-        adaptive_network(small_network(), small_network(), None)
+    with pytest.raises(ModelError, match="blocks 0 to 2, none of number 3"):
+        adaptive_network(deep_network(), small_network(), [1, 3])
+    with pytest.raises(ModelError, match="needs a prior"):
+        adaptive_network(small_network(), deep_network(), [])
     with pytest.raises(ModelError, match="as many components"):
-        adaptive_network(small_network(32, adaptive=False), small_network(), None)
+        adaptive_network(small_network(32, adaptive=False), small_network(), [])
+
+
+def test_a_network_with_a_prior_keeps_its_own() -> None:
+    taken, kept = small_network(seed=1), small_network()
+    result = adaptive_network(taken, kept, [0])
+    assert result.prior is not None and taken.prior is not None and len(result.decoder.stack.blocks) == 0
+    assert all(torch.equal(value, taken.prior.state_dict()[name]) for name, value in result.prior.state_dict().items())
 
 
 @torch.no_grad()
