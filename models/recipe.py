@@ -32,7 +32,8 @@ class TrainConfig:
             or "classic" (the DeepJSCC of 2019).
         model: arguments of `JsccNetwork`, `Denoiser` or `ClassicNetwork`.
         network: codec to begin with: a shipped one, a folder, or RUN/model of a run beside this one. Its denoiser,
-            where there is one, is trained on. All stages but the denoiser begin from scratch without.
+            where there is one, is trained on in a "denoiser" stage and goes along in a "jscc" one. All stages but the
+            denoiser begin from scratch without.
         lpips_weight: of the perceptual loss beside the MSE.
         snr_db: trains for this SNR alone; the classic network's stands in `model`.
         batch, crop, steps: crops per step over all processes, their side in pixels, optimiser steps.

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models import checkpoint
 from models.classic import ClassicCodec, ClassicNetwork, ClassicObjective
+from models.codec import Codec
 from models.data import CropBatches, prefetch, read_encoded
 from models.denoiser import Denoiser
 from models.errors import ModelError
@@ -42,9 +43,10 @@ def _pca_blocks(batches: CropBatches, count: int = 24) -> np.ndarray:
     return functional.pixel_unshuffle(crops, PATCH).permute(0, 2, 3, 1).reshape(-1, 3 * PATCH * PATCH).numpy()
 
 
-def _build(config: TrainConfig, batches: CropBatches) -> JsccObjective | DenoiserObjective | ClassicObjective:
+def _build(
+    config: TrainConfig, codec: Codec | None, batches: CropBatches
+) -> JsccObjective | DenoiserObjective | ClassicObjective:
     torch.manual_seed(config.seed)  # initial weights only; everything after takes explicit generators
-    codec = load_codec(config.network) if config.network else None
     start = codec.network.requires_grad_(True) if isinstance(codec, JsccCodec | ClassicCodec) else None
     model = STAGES[config.stage](**config.model)
     if isinstance(model, Denoiser):
@@ -89,7 +91,10 @@ class Trainer:
         shape = (config.batch, config.crop, config.steps, config.seed)
         self.batches = CropBatches(pictures, *shape, rank, world)
         self.validation = load_validation(validation)[: config.validation_pictures]
-        objective = _build(config, CropBatches(pictures, *shape))
+        codec = load_codec(config.network) if config.network else None
+        self.denoiser = codec.denoiser if isinstance(codec, JsccCodec) else None
+        """That a network comes with, and goes with as it is."""
+        objective = _build(config, codec, CropBatches(pictures, *shape))
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; missing in the stub
         self.objective = objective
         on_gpu = accelerator.device.type == "cuda"
@@ -216,7 +221,7 @@ class Trainer:
         if isinstance(model, ClassicNetwork):
             ClassicCodec(card, model).save(folder, self.config.name)
         else:
-            network, denoiser = (model, None) if isinstance(model, JsccNetwork) else _pair(model)
+            network, denoiser = (model, self.denoiser) if isinstance(model, JsccNetwork) else _pair(model)
             JsccCodec(card, network, denoiser).save(folder, self.config.name, self.config.default_steps)
         document(folder, history(self.out), self.config.name)
 

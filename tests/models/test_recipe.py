@@ -181,6 +181,10 @@ def test_a_whole_model_is_trained_on_for_one_snr(
     ours, start = (JsccCodec.from_pretrained(tmp_path / name / "model") for name in ("one", "both"))
     assert ours.denoiser is not None and start.denoiser is not None
     assert torch.equal(ours.denoiser.stem.weight, start.denoiser.stem.weight)
+    run(write(tmp_path / "network.yaml", steps=1, snr_db=7.0, network="both/model"), pictures, tmp_path / "network")
+    moved = JsccCodec.from_pretrained(tmp_path / "network" / "model")
+    assert moved.denoiser is not None and torch.equal(moved.denoiser.stem.weight, start.denoiser.stem.weight)
+    assert not torch.equal(moved.network.encoder.head.weight, start.network.encoder.head.weight)
 
 
 # ---------------------------------------------------------------- several processes

@@ -164,7 +164,9 @@ def test_deepjscc_trains_without_a_prior(pictures: Path, tmp_path: Path) -> None
     assert not any(".prior." in name for name in checkpoint(tmp_path / "run"))
 
 
-def test_denoiser_stage_trains_the_denoiser_and_leaves_the_network_as_it_is(pictures: Path, whole: tuple[Path, Losses], tmp_path: Path) -> None:
+def test_denoiser_stage_trains_the_denoiser_and_leaves_the_network_as_it_is(
+    pictures: Path, whole: tuple[Path, Losses], tmp_path: Path
+) -> None:
     if reason := lpips_unavailable("squeeze"):
         missing(reason)
     network = whole[0] / "model"
