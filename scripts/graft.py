@@ -75,7 +75,8 @@ def adaptive_network(taken: JsccNetwork, kept: JsccNetwork, without_blocks: Coll
             weights[entry][:, -1] = 0  # the mask is the last input of both
     result = JsccNetwork(**{**taken.config, "adaptive": True, "decoder_depth": len(left)})
     result.load_state_dict(weights)
-    return result.eval()
+    result.eval()
+    return result
 
 
 @torch.no_grad()
@@ -117,7 +118,8 @@ def seen_through(denoiser: Denoiser, features: FeatureMap) -> None:
     for conv in (denoiser.stem, denoiser.scale):
         others = conv.in_channels - len(features.matrix)
         weight = conv.weight[:, others:]
-        conv.bias += torch.einsum("oikl,i->o", weight, features.offset)
+        assert conv.bias is not None
+        conv.bias.add_(torch.einsum("oikl,i->o", weight, features.offset))
         conv.weight[:, others:] = torch.einsum("oikl,ij->ojkl", weight, features.matrix)
 
 

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 def deep_network() -> JsccNetwork:
     torch.manual_seed(3)
     network: JsccNetwork = JsccNetwork(WIDTHS, 64, 1, 3, condition=16, adaptive=False)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def encoded(number: int) -> EncodedPicture:
@@ -44,7 +46,8 @@ def received(network: JsccNetwork, image: torch.Tensor, mask: torch.Tensor) -> t
 @pytest.mark.parametrize("block", [0, 1, 2])
 def test_without_a_block_that_does_nothing_it_decodes_as_before_whatever_the_region(block: int) -> None:
     uniform, prior = deep_network(), small_network()
-    for parameter in uniform.decoder.stack.blocks[block].second.parameters():
+    block_of: Any = uniform.decoder.stack.blocks[block]
+    for parameter in block_of.second.parameters():
         parameter.zero_()
     result = adaptive_network(uniform, prior, [block])
     assert result.prior is not None and len(result.decoder.stack.blocks) == 2
