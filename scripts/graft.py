@@ -73,7 +73,7 @@ def adaptive_network(taken: JsccNetwork, kept: JsccNetwork, without_blocks: Coll
         for entry in ("encoder.entry.weight", "decoder.entry.weight"):
             weights[entry] = weights[entry].clone()
             weights[entry][:, -1] = 0  # the mask is the last input of both
-    result = JsccNetwork(**{**taken.config, "adaptive": True, "decoder_depth": len(left)})
+    result: JsccNetwork = JsccNetwork(**{**taken.config, "adaptive": True, "decoder_depth": len(left)})
     result.load_state_dict(weights)
     result.eval()
     return result
