@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -57,7 +57,8 @@ def _build(
             )
         if isinstance(codec, JsccCodec) and codec.denoiser is not None:
             _start_from(model, codec.denoiser, config)
-        return DenoiserObjective(start, model, make_scheduler(), config.lpips_weight, config.snr_db)
+        with_network = config.network_rate > 0
+        return DenoiserObjective(start, model, make_scheduler(), config.lpips_weight, config.snr_db, with_network)
     if start is not None:
         _start_from(model, start, config)
     elif isinstance(model, JsccNetwork):
@@ -65,6 +66,18 @@ def _build(
     if isinstance(model, ClassicNetwork):
         return ClassicObjective(model)
     return JsccObjective(model, config.lpips_weight, config.snr_db)
+
+
+def _groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """What is trained, and with which share of the learning rate."""
+    if not isinstance(objective, DenoiserObjective):
+        return [{"params": [p for p in objective.parameters() if p.requires_grad], "share": 1.0}]
+    network, denoiser = _pair(objective.trained)
+    groups = [{"params": list(denoiser.parameters()), "share": 1.0}]
+    if config.network_rate:
+        learning = [p for p in network.parameters() if p.requires_grad]
+        groups.append({"params": learning, "share": config.network_rate})
+    return groups
 
 
 def _start_from(model: nn.Module, start: nn.Module, config: TrainConfig) -> None:
@@ -99,9 +112,8 @@ class Trainer:
         self.objective = objective
         on_gpu = accelerator.device.type == "cuda"
         torch.backends.cudnn.benchmark = on_gpu  # crops are all of one size
-        parameters = [p for p in objective.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4, fused=on_gpu
+            _groups(objective, config), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4, fused=on_gpu
         )
         self.averaged: dict[str, Tensor] = {
             name: value.detach().clone().float() for name, value in objective.trained.state_dict().items()
@@ -171,7 +183,7 @@ class Trainer:
         warm_up = min(1.0, (self.step + 1) / 200)
         rate = config.learning_rate * warm_up * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * self.step / config.steps)))
         for group in self.optimizer.param_groups:
-            group["lr"] = float(rate)
+            group["lr"] = float(rate) * group["share"]
         rank, world = accelerator.process_index, accelerator.num_processes
         generator = torch.Generator(accelerator.device).manual_seed(config.seed * 1_000_003 + self.step * world + rank)
         share = crops.to(accelerator.device, non_blocking=True, memory_format=torch.channels_last)

@@ -187,6 +187,13 @@ def test_denoiser_stage_trains_the_denoiser_and_leaves_the_network_as_it_is(
     start, now = Denoiser(**model).state_dict(), checkpoint(tmp_path / "whole")
     moved = {name for name in start if not torch.equal(start[name], now[f"model.denoiser.{name}"])}
     assert {"stem.weight", "scale.weight", "output.weight"} < moved
+    write_config(tmp_path / "together.yaml", **changes | {"network_rate": 1e-3, "steps": 1})
+    run(tmp_path / "together.yaml", pictures, tmp_path / "together")
+    together = checkpoint(tmp_path / "together")
+    assert torch.equal(before["basis.synthesis"].float(), together["model.network.basis.synthesis"])
+    for name in ("analysis.stem.weight", "encoder.head.weight", "synthesis.output.weight"):
+        moved_by = (together[f"model.network.{name}"] - before[name].float()).abs().max()
+        assert 0 < moved_by < 2e-3 * (together["model.denoiser.stem.weight"] - start["stem.weight"]).abs().max()
     codec = JsccCodec.from_pretrained(tmp_path / "whole" / "model")
     assert codec.denoiser is not None
     assert codec.card.default_steps == 3
@@ -205,6 +212,10 @@ def test_a_network_is_trained_on_from_another_run(pictures: Path, whole: tuple[P
     before = load_file(next((whole[0] / "model" / "jscc").glob("*.safetensors")))
     now = checkpoint(tmp_path / "run")
     assert all(torch.allclose(now[f"model.{name}"], value.float(), atol=1e-6) for name, value in before.items())
+    run(write_config(tmp_path / "far.yaml", **start | {"learning_rate": 1e-3}), pictures, tmp_path / "far")
+    now = checkpoint(tmp_path / "far")
+    assert torch.equal(now["model.basis.synthesis"], before["basis.synthesis"].float())
+    assert not torch.equal(now["model.synthesis.output.weight"], before["synthesis.output.weight"].float())
     write_config(tmp_path / "wrong.yaml", **start | {"model": MODEL | {"encoder_depth": 2}})
     with pytest.raises(ModelError, match="another shape"):
         run(tmp_path / "wrong.yaml", pictures, tmp_path / "wrong")
