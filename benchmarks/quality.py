@@ -42,7 +42,7 @@ from models.errors import ModelError
 from models.weights import CARD, SHIPPED, verify
 
 SNRS, CBRS = (0.0, 5.0, 10.0, 15.0, 20.0), ("1/48", "1/24", "1/12", "1/6")
-RUNS = {"lrisc": "lrisc_denoiser", "deepjscc": "deepjscc_more", "deepjscc-lpips": "deepjscc_lpips"} | {
+RUNS = {"lrisc": "lrisc_together", "deepjscc": "deepjscc_more", "deepjscc-lpips": "deepjscc_lpips"} | {
     role: role.replace("-", "_") for role in ROLES if role.startswith((CLASSIC, "lrisc-"))
 }
 """Name of each role's run in the recipe."""

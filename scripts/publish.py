@@ -1,6 +1,6 @@
 """Copies the weights of a run to where they are shipped from, and keeps what was written by hand in their model card.
 
-    python scripts/publish.py runs/lrisc_denoiser models/weights/lrisc
+    python scripts/publish.py runs/lrisc_together models/weights/lrisc
     python scripts/publish.py runs/deepjscc_2019_* models/weights/deepjscc-2019      # networks of several cells in one
 
 Writes the weights, training.json, curves.png and the generated part of README.md; the rest of that file stays.

@@ -92,7 +92,7 @@ def test_the_shipped_recipe_trains_every_method_on_as_many_crops() -> None:
         assert not start or start in seen, f"{name} starts from {start}, which comes later"
         assert stage.crop == 192 or stage.stage == "classic"  # whose receptive field is smaller than any crop
         seen[name] = seen.get(start, 0) + stage.steps * stage.batch
-    lrisc = seen["lrisc_denoiser"]
+    lrisc = seen["lrisc_together"]
     assert seen["deepjscc_more"] == seen["deepjscc_lpips"] == lrisc
     classic = [stage for name, stage in stages.items() if "2019" in name]
     assert all(seen[name] >= lrisc for name in stages if "2019" in name)
