@@ -2,6 +2,9 @@
 
     python scripts/choose.py models/weights/lrisc --pictures held_out/
 
+Six pictures of one size become one, three beside each other in two rows: a small picture cannot afford the side
+information of an uneven rate and goes without, so that it says nothing about which is best for those that can.
+
 Writes the choices into codec.json of the folder, from where encoder and decoder take them unless told otherwise. At
 each SNR and CBR it takes the lowest LPIPS-Alex among the numbers of steps and exponents whose PSNR stays within 1 dB of
 the best that the direct decoder reaches, and of those within 1 % of it the fewest steps. Never run it on pictures that
@@ -28,7 +31,8 @@ from models.pipeline import JsccCodec
 from models.weights import Choice, write_choices
 
 SNRS_DB, CBRS = (0.0, 5.0, 10.0, 15.0, 20.0), ("1/48", "1/24", "1/12", "1/6")
-STEPS, EXPONENTS = (0, 1, 2, 4), (0.4, 0.7, 1.0)
+STEPS, EXPONENTS = (0, 1, 2), (0.4, 0.7, 1.0)
+COLUMNS, ROWS = 3, 2  # of a sheet
 PSNR_ALLOWED_DB = 1.0  # below the best direct picture: half a dB of room to what is asked
 TIE = 0.01
 
@@ -49,6 +53,20 @@ def best(outcomes: list[Outcome]) -> Outcome:
     allowed = [o for o in outcomes if o.psnr_db >= floor]
     lowest = min(o.lpips for o in allowed)
     return min((o for o in allowed if o.lpips <= lowest * (1 + TIE)), key=lambda o: (o.steps, o.lpips))
+
+
+def sheets(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Neighbours of one size put together, as many as a sheet holds; all others as they are."""
+    count, result = COLUMNS * ROWS, []
+    while images:
+        if len(images) >= count and len({image.shape for image in images[:count]}) == 1:
+            rows = [np.hstack(images[row : row + COLUMNS]) for row in range(0, count, COLUMNS)]
+            result.append(np.vstack(rows))
+            images = images[count:]
+        else:
+            result.append(images[0])
+            images = images[1:]
+    return result
 
 
 def outcomes_at(codec: JsccCodec, images: list[np.ndarray], snr_db: float, cbr: float) -> list[Outcome]:
@@ -80,7 +98,7 @@ def main(
     """Choose denoising steps and the unevenness of the rate at each operating point, on held-out pictures."""
     try:
         codec = JsccCodec.from_pretrained(model)
-        images = [np.asarray(decode(encoded)) for encoded in read_encoded(pictures)[:limit]]
+        images = sheets([np.asarray(decode(encoded)) for encoded in read_encoded(pictures)[:limit]])
         choices = []
         for snr_db, cbr in track([(snr, cbr) for snr in SNRS_DB for cbr in CBRS]):
             chosen = best(outcomes_at(codec, images, snr_db, parse_cbr(cbr)))

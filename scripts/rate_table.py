@@ -4,7 +4,7 @@
 
 Writes the table into codec.json of the folder, from which a sender with `--feedback` chooses its rate; run it after
 scripts/choose.py, whose choices it measures with. Never run it on pictures that results are reported on. Ideal symbol
-channel, the sender's hint is the true SNR.
+channel, the sender's hint is the true SNR. Small pictures are put together as there.
 """
 
 import sys
@@ -25,6 +25,7 @@ from models.errors import ModelError
 from models.metrics import lpips
 from models.registry import load_codec
 from models.weights import Quality, write_quality
+from scripts.choose import sheets
 
 SNRS_DB, CBRS = (0.0, 5.0, 10.0, 15.0, 20.0), ("1/48", "1/32", "1/24", "1/16", "1/12", "1/8", "1/6")
 
@@ -47,7 +48,7 @@ def main(
     """Measure the quality of a model over SNR and CBR, on held-out pictures."""
     try:
         codec = load_codec(str(model))
-        images = [np.asarray(decode(encoded)) for encoded in read_encoded(pictures)[:limit]]
+        images = sheets([np.asarray(decode(encoded)) for encoded in read_encoded(pictures)[:limit]])
         table = []
         for snr_db, cbr in track([(snr, parse_cbr(cbr)) for snr in SNRS_DB for cbr in CBRS]):
             measured = [lpips_at(codec, image, snr_db, cbr, seed) for seed, image in enumerate(images)]

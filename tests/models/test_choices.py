@@ -13,7 +13,7 @@ from models.errors import ModelError
 from models.pipeline import JsccCodec
 from models.weights import CARD, Card, Choice, read_card, write_choices
 from scripts import choose
-from scripts.choose import Outcome, best
+from scripts.choose import Outcome, best, sheets
 from tests.models.small import picture, small_codec
 
 CHOICES = (Choice(0.0, 1 / 24, 4, 0.4), Choice(20.0, 1 / 24, 1, 1.0), Choice(20.0, 1 / 6, 0, 0.0))
@@ -52,6 +52,16 @@ def test_choices_are_written_beside_the_hashes_and_change_no_identity(tmp_path: 
     (tmp_path / CARD).write_text(json.dumps(values | {"choices": [{"snr_db": 0}]}))
     with pytest.raises(ModelError, match="not a weights card"):
         read_card(tmp_path)
+
+
+def test_six_pictures_of_a_size_become_one_and_others_stay() -> None:
+    pictures = [np.full((4, 5, 3), number, np.uint8) for number in range(8)]
+    other = np.zeros((9, 9, 3), np.uint8)
+    first, *rest = sheets([*pictures[:6], other, *pictures[6:]])
+    assert [tuple(block[0, 0]) for block in np.vstack(np.split(first, 3, axis=1)).reshape(6, 4, 5, 3)] == [
+        (number,) * 3 for number in (0, 3, 1, 4, 2, 5)
+    ]
+    assert [len(picture) for picture in rest] == [9, 4, 4] and rest[0] is other and rest[2] is pictures[7]
 
 
 def test_lowest_lpips_within_the_allowed_psnr_and_the_fewest_steps_of_equals() -> None:
