@@ -42,10 +42,10 @@ def report(
         print(json.dumps({"page": str(run / "report.html"), "figures": len(made.charts), "comparisons": comparisons}))
         return
     for found in comparisons:
-        steps = found["model"]["steps"]
+        steps, reduction = found["model"]["steps"], found["lpips_reduction_percent"]
         print(
             f"{found['model']['model']}{'' if steps is None else f' at {steps} steps'}: LPIPS "
-            f"{found['lpips_reduction_percent']:.1f} % below {found['reference']['model']}, "
+            f"{abs(reduction):.1f} % {'below' if reduction >= 0 else 'above'} {found['reference']['model']}, "
             f"PSNR {found['psnr_difference_db']:+.2f} dB"
         )
     print(f"{run / 'report.html'} and {len(made.charts)} figures as PNG and PDF in {figures}")
