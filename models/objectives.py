@@ -177,12 +177,12 @@ class DenoiserObjective(nn.Module):
     term of its own keeps the direct picture good.
 
     Args:
-        network: is trained along, or frozen.
+        network: sends.
         denoiser: is trained.
         scheduler: noise schedule.
-        with_network: whether the network is trained.
         lpips_weight: as for `JsccObjective`, of the refined picture.
         snr_db: as for `JsccObjective`.
+        with_network: train the network along, all but its linear basis, instead of leaving it as it is.
     """
 
     def __init__(

@@ -38,8 +38,7 @@ class TrainConfig:
         snr_db: trains for this SNR alone; the classic network's stands in `model`.
         batch, crop, steps: crops per step over all processes, their side in pixels, optimiser steps.
         learning_rate: peak of the cosine schedule after 200 steps of warm-up.
-        network_rate: what share of it the JSCC network learns with beside its denoiser; 0 leaves it as it is. At 1 it
-            lost within 700 steps what good channels had given it, 2 dB of the direct picture at 20 dB and CBR 1/12.
+        network_rate: what share of it the JSCC network learns with beside its denoiser; 0 leaves it as it is.
         ema: decay of the averaged weights, which are what is validated and exported.
         default_steps: denoising steps that the codec takes unless told otherwise.
         validate_every, checkpoint_every: in steps.
