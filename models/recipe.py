@@ -137,6 +137,8 @@ def load_config(path: Path) -> TrainConfig:
         raise ModelError(f"{path}: stage must be one of {', '.join(STAGES)}, not {values.get('stage')!r}")
     if values["stage"] == "denoiser" and not values.get("network"):
         raise ModelError(f"{path}: a denoiser needs network: FOLDER of a codec with a trained JSCC network")
+    if values["stage"] != "denoiser" and "network_rate" in values:
+        raise ModelError(f"{path}: network_rate is for the denoiser stage; others have learning_rate alone")
     for key in ("batch", "crop", "steps", "validate_every", "validation_pictures", "checkpoint_every", "patience"):
         if key in values and (not isinstance(values[key], int) or values[key] < 1):
             raise ModelError(f"{path}: {key} must be a positive whole number, not {values[key]!r}")

@@ -274,6 +274,7 @@ def test_a_damaged_checkpoint_is_named_and_left_alone(pictures: Path, tmp_path: 
         ({"crop": 40}, "crop must be a multiple of 32"),
         ({"learning_rate": "5e-4"}, "learning_rate must be a number"),
         ({"seed": 0.5}, "seed must be a number"),
+        ({"network_rate": 0.3}, "network_rate is for the denoiser stage"),
         ({"name": None}, "name must say"),
     ],
 )
