@@ -1,5 +1,6 @@
 """The codecs LRISC and DeepJSCC: numpy pictures in and out around the trained networks."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from torch.nn import functional
 from models.channel import HINT_RANGE_DB
 from models.codec import Encoded, check_received, check_request, grey_picture
 from models.denoiser import Denoiser
+from models.diversity import combine, copies, repeat
 from models.errors import ModelError
 from models.jscc import rate_map
 from models.modulation import byte_to_gain, from_stream, gain_to_byte, sent_mask, to_stream
 from models.network import JsccNetwork
+from models.noise import correction
 from models.rate import LEVELS, ROI_GAIN, allocate, spread_remainder
 from models.sampler import TRAIN_STEPS, make_scheduler, sample
 from models.side import GROUP_SIZES, Side, group_grid, pack, round_hint, unpack
@@ -135,10 +138,11 @@ class JsccCodec:
             )
         counts = self._counts(side, left)
         hint = torch.tensor([side.hint_db], device=pixels.device)
-        sent = self.network.transmit(pixels, counts, self._roi(side), hint)
-        stream = to_stream(sent.symbols[0], sent_mask(counts, self.network.symbol_limit)[0])
-        gain = gain_to_byte(sent.power.item())
-        symbols = (stream / sent.power.sqrt()).cpu().numpy().astype(np.complex64)
+        sent = self.network.transmit(pixels, counts - copies(counts), self._roi(side), hint)
+        stream = to_stream(repeat(sent.symbols, counts)[0], sent_mask(counts, self.network.symbol_limit)[0])
+        power = stream.abs().square().mean().clamp_min(1e-8)
+        symbols = (stream / power.sqrt()).cpu().numpy().astype(np.complex64)
+        gain = gain_to_byte(power.item())
         return Encoded(symbols, pack(replace(side, gain=gain)))
 
     @torch.inference_mode()
@@ -176,6 +180,8 @@ class JsccCodec:
         contents = unpack(side)
         if contents.model_id != self.card.model_id:
             raise ModelError(f"the picture was encoded with other weights than {self.name!r}; both ends need the same")
+        noisier = correction(symbols, noise_var)
+        snr_db -= 10 * math.log10(noisier)
         if steps is None:
             cbr = len(symbols) / (3 * contents.height * contents.width)
             steps = self.card.choice(snr_db, cbr).steps
@@ -187,10 +193,15 @@ class JsccCodec:
             raise ModelError(f"symbols and side information disagree: {error}") from error
         device = self.network.device
         sent = sent_mask(counts, self.network.symbol_limit)[0]
+        grid, variances = combine(
+            from_stream(torch.from_numpy(symbols).to(device), sent, 0.0)[None],
+            from_stream(torch.from_numpy(noise_var * np.float32(noisier)).to(device), sent, torch.inf)[None],
+            counts,
+        )
         return Received(
-            symbols=from_stream(torch.from_numpy(symbols).to(device), sent, 0.0)[None],
-            noise_var=from_stream(torch.from_numpy(noise_var).to(device), sent, torch.inf)[None],
-            counts=counts,
+            symbols=grid,
+            noise_var=variances,
+            counts=counts - copies(counts),
             contents=contents,
             snr_db=snr_db,
             steps=steps,
@@ -240,6 +251,8 @@ class JsccCodec:
         if self.network.prior is None or (mask is None and "rate" in self.network.without):
             return side
         choice = self.card.choice(side.hint_db, total / (3 * side.height * side.width))
+        if mask is None and not choice.exponent:
+            return side
         bits = self.network.demand(pixels)[0].pow(choice.exponent)
         share = MAP_SHARE if mask is None else ROI_SHARE
         for group in GROUP_SIZES[1:]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent / "weights"
 CARD = "codec.json"
-VERSION = 1  # of what weights mean: raised where older ones would decode to something else
+VERSION = 2  # of what weights mean: raised where older ones would decode to something else
 
 Module = TypeVar("Module")  # a diffusers ModelMixin, which has no type information
 
