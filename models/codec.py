@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Encoded:
-    """`symbols` complex64[n] of mean power 1 in importance order; `side` must arrive exactly."""
+    """`symbols` complex64[n] of mean power 1; `side` must arrive exactly."""
 
     symbols: Complex64[np.ndarray, "n"]
     side: bytes

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from models import channel
 from models.denoiser import Denoiser
-from models.diversity import combine, copies, repeat
+from models.diversity import rotate, rotate_back
 from models.jscc import rate_map
 from models.lpips import LPIPS
 from models.network import JsccNetwork
@@ -102,21 +102,16 @@ def simulate(
     state: channel.ChannelState,
     generator: torch.Generator,
 ) -> Decoded:
-    """Sends a batch through the symbol channel, strong symbols twice as a codec does, and decodes it.
-
-    `counts` hold the copies.
-    """
+    """Sends a batch through the symbol channel as a codec does and decodes it."""
     device = image.device
     snr_db, hint_db, noise_var = state.snr_db.to(device), state.hint_db.to(device), state.noise_var.to(device)
-    different = counts - copies(counts)
-    sent = network.transmit(image, different, mask, hint_db)
-    power = sent.power * different.sum(dim=(1, 2)) / counts.sum(dim=(1, 2))
+    sent = network.transmit(image, counts, mask, hint_db)
     spread = torch.where(state.noise_var.isinf(), 0.0, state.noise_var).sqrt() * 0.5**0.5
     randn = partial(torch.randn, spread.shape, generator=generator, device=generator.device)
     noise = torch.complex(*(spread * randn() for _ in range(2))).to(device)
-    received = repeat(sent.symbols, counts) / power.sqrt()[:, None, None, None] + noise
-    symbols, noise_var = combine(received, noise_var, counts)
-    return network.receive(symbols, noise_var, power, different, mask, snr_db, hint_db)
+    received = rotate(sent.symbols, counts) / sent.power.sqrt()[:, None, None, None] + noise
+    symbols, noise_var = rotate_back(received, noise_var, counts)
+    return network.receive(symbols, noise_var, sent.power, counts, mask, snr_db, hint_db)
 
 
 def weighted_mse(image: Tensor, target: Tensor, mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b"]:
@@ -238,7 +233,7 @@ class DenoiserObjective(nn.Module):
         noise = torch.randn(image.shape, generator=generator, device=device).to(image.device)
         noisy = amplitude * residual + (1 - amplitude.square()).sqrt() * noise
         fraction = timestep / TRAIN_STEPS
-        rate = rate_map(sent.counts - copies(sent.counts)).mean(dim=(1, 2, 3))
+        rate = rate_map(sent.counts).mean(dim=(1, 2, 3))
         snr_db = sent.state.snr_db.to(image.device)
         estimate = predict(denoiser, noisy, level, fraction, base, log_sigma, snr_db, rate)
         refined = base.image + sigma * estimate

@@ -15,13 +15,13 @@ from torch.nn import functional
 from models.channel import HINT_RANGE_DB
 from models.codec import Encoded, check_received, check_request, grey_picture
 from models.denoiser import Denoiser
-from models.diversity import combine, copies, repeat
+from models.diversity import rotate, rotate_back
 from models.errors import ModelError
 from models.jscc import rate_map
 from models.modulation import byte_to_gain, from_stream, gain_to_byte, sent_mask, to_stream
 from models.network import JsccNetwork
 from models.noise import correction
-from models.rate import LEVELS, ROI_GAIN, allocate, spread_remainder
+from models.rate import LEVELS, ROI_EXPONENT, ROI_GAIN, allocate, spread_remainder
 from models.sampler import TRAIN_STEPS, make_scheduler, sample
 from models.side import GROUP_SIZES, Side, group_grid, pack, round_hint, unpack
 from models.tensors import from_tensor, to_tensor
@@ -138,11 +138,11 @@ class JsccCodec:
             )
         counts = self._counts(side, left)
         hint = torch.tensor([side.hint_db], device=pixels.device)
-        sent = self.network.transmit(pixels, counts - copies(counts), self._roi(side), hint)
-        stream = to_stream(repeat(sent.symbols, counts)[0], sent_mask(counts, self.network.symbol_limit)[0])
-        power = stream.abs().square().mean().clamp_min(1e-8)
-        symbols = (stream / power.sqrt()).cpu().numpy().astype(np.complex64)
-        gain = gain_to_byte(power.item())
+        sent = self.network.transmit(pixels, counts, self._roi(side), hint)
+        mixed = rotate(sent.symbols, counts)[0]
+        stream = to_stream(mixed, sent_mask(counts, self.network.symbol_limit)[0])
+        gain = gain_to_byte(sent.power.item())
+        symbols = (stream / sent.power.sqrt()).cpu().numpy().astype(np.complex64)
         return Encoded(symbols, pack(replace(side, gain=gain)))
 
     @torch.inference_mode()
@@ -193,7 +193,7 @@ class JsccCodec:
             raise ModelError(f"symbols and side information disagree: {error}") from error
         device = self.network.device
         sent = sent_mask(counts, self.network.symbol_limit)[0]
-        grid, variances = combine(
+        grid, variances = rotate_back(
             from_stream(torch.from_numpy(symbols).to(device), sent, 0.0)[None],
             from_stream(torch.from_numpy(noise_var * np.float32(noisier)).to(device), sent, torch.inf)[None],
             counts,
@@ -201,7 +201,7 @@ class JsccCodec:
         return Received(
             symbols=grid,
             noise_var=variances,
-            counts=counts - copies(counts),
+            counts=counts,
             contents=contents,
             snr_db=snr_db,
             steps=steps,
@@ -253,7 +253,7 @@ class JsccCodec:
         choice = self.card.choice(side.hint_db, total / (3 * side.height * side.width))
         if mask is None and not choice.exponent:
             return side
-        bits = self.network.demand(pixels)[0].pow(choice.exponent)
+        bits = self.network.demand(pixels)[0].pow(choice.exponent if mask is None else ROI_EXPONENT)
         share = MAP_SHARE if mask is None else ROI_SHARE
         for group in GROUP_SIZES[1:]:
             candidate = self._allocate(side, bits, mask, group, total - int(share / 2 * total))

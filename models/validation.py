@@ -12,7 +12,6 @@ from models import channel
 from models.classic import ClassicNetwork, draw_awgn
 from models.data import decode, read_encoded
 from models.denoiser import Denoiser
-from models.diversity import copies
 from models.errors import ModelError
 from models.jscc import rate_map
 from models.lpips import LPIPS, lpips_unavailable
@@ -60,7 +59,7 @@ def transfer_of(network: JsccNetwork, denoiser: Denoiser | None, steps: int = 0)
         base = simulate(network, image, counts, mask, state, generator)
         if denoiser is None:
             return base.image
-        rate = rate_map(counts - copies(counts)).mean(dim=(1, 2, 3))
+        rate = rate_map(counts).mean(dim=(1, 2, 3))
         return sample(denoiser, make_scheduler(), base, snr_db.to(device), rate, steps, [generator])
 
     return transfer

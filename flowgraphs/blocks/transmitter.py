@@ -1,5 +1,6 @@
 """The transmitter as a GNU Radio source."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         shape: dict[str, Any] = {"lead_samples": lead_samples, "silence_samples": silence_samples, "multiple": multiple}
         encoding: dict[str, Any] = {"model": model, "cbr": cbr, "snr_hint_db": snr_hint_db, "seed": seed}
         self._encode = partial(Encoder, pictures, repeat=bool(repeat), **encoding)
-        self._burst = partial(Bursts, waveform=waveform, guard=guard, pause_s=pause_s, drain_s=drain_s, **shape)
+        self._burst: Callable[[Encoder], Bursts] = partial(
+            Bursts, waveform=waveform, guard=guard, pause_s=pause_s, drain_s=drain_s, **shape
+        )
         self._samples = np.empty(0, np.complex64)
         self.sent = 0
         """Pictures."""

@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from models import channel
 from models.channel import FADED_SHARE, LOSSY_SHARE, ChannelState
-from models.diversity import copies
 from models.network import JsccNetwork
 from models.objectives import JsccObjective, adaptive_counts, random_masks, simulate, weighted_mse
 from models.rate import LEVELS
@@ -168,10 +167,9 @@ def test_linear_path_reaches_the_closed_form_of_linear_coding(snr_db: float, cou
     colours = blocks.reshape(len(blocks), 3, -1)
     centred = (colours - colours.mean(axis=(0, 2), keepdims=True)).reshape(len(blocks), -1).astype(np.float64)
     eigenvalues = np.linalg.eigvalsh(centred.T @ centred / len(blocks))[::-1]
-    different = count - int(copies(counts)[0, 0, 0])  # the copies share the energy of one, and take room
-    sent = eigenvalues[: 2 * different]
-    power = 2 * count * np.sqrt(sent) / np.sqrt(sent).sum() * 10 ** (snr_db / 10)
-    theory = ((sent / (1 + power)).sum() + eigenvalues[2 * different :].sum()) / 768
+    sent = eigenvalues[: 2 * count]
+    power = np.sqrt(sent) / np.sqrt(sent).mean() * 10 ** (snr_db / 10)
+    theory = ((sent / (1 + power)).sum() + eigenvalues[2 * count :].sum()) / 768
     assert error == pytest.approx(theory, rel=0.02)
 
 

@@ -150,10 +150,10 @@ def test_region_of_interest_weighs_from_nothing_to_strong(lrisc: JsccCodec) -> N
     """The rate inside grows with the weight without end, the weight in the latent up to that of the training."""
     image, mask = picture(160, 192), np.zeros((160, 192), dtype=np.float32)
     mask[64:128, 64:128] = 1
-    plain, side = encode(lrisc, image)
+    plain, side = encode(lrisc, image, cbr=1 / 24)
     inside, eighths = [], []
     for weight in (0.25, 0.5, 1, 2.5, 4):
-        contents = unpack(encode(lrisc, image, mask=weight * mask)[1])
+        contents = unpack(encode(lrisc, image, cbr=1 / 24, mask=weight * mask)[1])
         assert contents.levels is not None and contents.roi is not None
         inside.append(float(contents.levels[contents.roi].mean()))
         eighths.append(contents.roi_eighths)
@@ -162,7 +162,7 @@ def test_region_of_interest_weighs_from_nothing_to_strong(lrisc: JsccCodec) -> N
     assert uniform[contents.roi].mean() <= inside[0]
     assert inside == sorted(inside) and inside[-1] > inside[-2] > inside[0]
     assert eighths == [2, 4, 8, 8, 8]
-    weightless, same = encode(lrisc, image, mask=0.05 * mask)
+    weightless, same = encode(lrisc, image, cbr=1 / 24, mask=0.05 * mask)
     assert same == side
     assert np.array_equal(weightless, plain)
 
@@ -190,10 +190,11 @@ def test_padding_continues_the_picture() -> None:
     with torch.no_grad():
         for parameter in codec.network.encoder.head.parameters():
             parameter.zero_()
-    symbols, _ = encode(codec, np.full((50, 70, 3), 200, dtype=np.uint8))
-    positions = 4 * 5
-    assert np.allclose(symbols[:positions], symbols[0], atol=1e-4)
-    assert abs(symbols[0]) > 1
+    symbols, side = encode(codec, np.full((50, 70, 3), 200, dtype=np.uint8))
+    first = codec.read(symbols, np.full(len(symbols), 0.1, np.float32), 10.0, side).symbols[0, 0]
+    assert first.numel() == 4 * 5
+    assert np.allclose(first, first[0, 0], atol=1e-4)
+    assert abs(first[0, 0]) > 1
 
 
 def test_steps_and_seed(lrisc: JsccCodec, deepjscc: JsccCodec) -> None:
