@@ -12,7 +12,6 @@ from torch import Tensor
 
 SNR_RANGE_DB = (-2.0, 22.0)
 HINT_RANGE_DB = (-4.0, 26.0)
-FADED_SHARE, LOSSY_SHARE = 0.1, 0.2  # of the pictures; the others meet white noise
 
 
 @dataclass
@@ -31,7 +30,7 @@ class ChannelState:
 def draw(
     shape: tuple[int, int, int, int], generator: torch.Generator, snr_db: Float[Tensor, "b"] | None = None
 ) -> ChannelState:
-    """Draws SNR −2…22 dB; most pictures AWGN, some faded, some with 0–40 % erasures.
+    """Draws SNR −2…22 dB; half of the pictures AWGN, a quarter faded, a quarter with 0–40 % erasures.
 
     Args:
         shape: (b, s, h, w) of the symbol grid.
@@ -50,9 +49,9 @@ def draw(
     fading = torch.empty(shape, device=generator.device).exponential_(generator=generator).clamp_min(1e-3)
     # Mixing with a flat part spans Rician channels between AWGN and Rayleigh.
     flat = rand(batch)[:, None, None, None]
-    noise_var = torch.where(kind < FADED_SHARE, noise_var / (flat + (1 - flat) * fading), noise_var)
+    noise_var = torch.where(kind < 0.25, noise_var / (flat + (1 - flat) * fading), noise_var)
     erased = rand(shape) < 0.4 * rand(batch)[:, None, None, None]
-    noise_var = noise_var.masked_fill(erased & (kind >= 1 - LOSSY_SHARE), torch.inf)
+    noise_var = noise_var.masked_fill(erased & (kind >= 0.75), torch.inf)
     believed = true + 0.7 * torch.randn(batch, generator=generator, device=generator.device)
     error = torch.randn(batch, generator=generator, device=generator.device)
     wide = rand(batch)

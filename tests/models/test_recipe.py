@@ -19,7 +19,6 @@ from models.denoiser import Denoiser
 from models.errors import ModelError
 from models.history import BEGIN, END, document, history
 from models.lpips import lpips_unavailable
-from models.network import JsccNetwork
 from models.objectives import DenoiserObjective, JsccObjective
 from models.pipeline import JsccCodec
 from models.recipe import is_recipe, load_config, load_stages, same_run
@@ -27,7 +26,6 @@ from models.registry import load_codec
 from models.sampler import make_scheduler
 from models.train import Trainer, is_finished, train
 from models.validation import CBRS
-from models.weights import load_module
 from scripts.publish import publish
 from tests.conftest import missing
 from tests.models.small import WIDTHS, picture, small_network
@@ -294,21 +292,3 @@ def test_networks_of_several_cells_are_published_together(pictures: Path, tmp_pa
     run(write(tmp_path / "c.yaml", steps=1, validate_every=1), pictures, tmp_path / "runs" / "jscc")
     with pytest.raises(ModelError, match="classic"):
         publish([tmp_path / "runs" / "0db", tmp_path / "runs" / "jscc"], tmp_path / "mixed")
-
-
-def test_of_several_trainings_from_one_start_the_mean_is_published(pictures: Path, tmp_path: Path) -> None:
-    for seed in (1, 2):
-        run(write(tmp_path / f"{seed}.yaml", seed=seed, steps=2, validate_every=2), pictures, tmp_path / f"run{seed}")
-    runs, target = [tmp_path / "run1", tmp_path / "run2"], tmp_path / "mean"
-    target.mkdir()
-    publish(runs, target)
-    one, two, mean = (load_module(JsccNetwork, folder / "jscc") for folder in (*(r / "model" for r in runs), target))
-    for name, value in mean.state_dict().items():
-        expected = (one.state_dict()[name] + two.state_dict()[name]) / 2
-        torch.testing.assert_close(value, expected, atol=1e-3, rtol=1e-3)
-    assert not torch.equal(one.encoder.head.weight, two.encoder.head.weight)
-    assert [stage["stage"] for stage in json.loads((target / "training.json").read_text())] == ["run1", "run2"]
-    other = write(tmp_path / "3.yaml", model=MODEL | {"condition": 8}, steps=1)
-    run(other, pictures, tmp_path / "run3")
-    with pytest.raises(ModelError, match="one shape"):
-        publish([*runs, tmp_path / "run3"], tmp_path / "none")
