@@ -46,8 +46,9 @@ class JsccNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers h
         without: `PARTS` that are switched off, for ablation, in training and in use. "transform": only linear
             coefficients are sent, nothing that g_e adds; "roi": masks change nothing but the rate; "rate": the prior is
             not asked, and the rate is uniform but for a region of interest; "snr": neither end is told the SNR;
-            "confidence": every symbol is trusted as the SNR says, lost ones are zeros like any other; "decoder": the
-            direct picture is the linear one, without g_d.
+            "confidence": every symbol is trusted as the SNR says, lost ones are zeros like any other, though a codec
+            has taken pairs of symbols apart by what is known of each; "decoder": the direct picture is the linear one,
+            without g_d.
 
     Raises:
         ValueError: `without` names something else.
