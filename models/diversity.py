@@ -15,7 +15,10 @@ from models.network import LEAST_NOISE
 
 
 def rotate(symbols: Complex64[Tensor, "b s h w"], counts: Int64[Tensor, "b h w"]) -> Complex64[Tensor, "b s h w"]:
-    """Each pair (a, b) of the first and the last of a position's `counts` symbols as ((a + b)/√2, (a − b)/√2)."""
+    """Each pair (a, b) of the first and the last of a position's `counts` symbols as ((a + b)/√2, (a − b)/√2).
+
+    What lies beyond a position's `counts`, and the middle one of an odd number, stays as it is.
+    """
     partner, first, last = _pairs(symbols, counts)
     other = symbols.gather(1, partner)
     mixed = torch.where(first, symbols + other, other - symbols) * 0.5**0.5

@@ -16,11 +16,14 @@ WIDEST = 10.0  # factor by which the estimate is corrected at most
 
 
 def correction(symbols: Complex64[np.ndarray, "n"], noise_var: Float32[np.ndarray, "n"]) -> float:
-    """Factor by which to multiply the noise variances that the receiver states, and to divide its SNR.
+    """Factor, 1/`WIDEST`…`WIDEST`, by which to multiply the noise variances that the receiver states.
 
     Args:
         symbols: received, of mean power 1 without noise.
-        noise_var: relative to that, inf = lost.
+        noise_var: that the receiver states of each, relative to that power, inf = lost.
+
+    Returns:
+        1.0 where nothing arrived or no noise is stated; the SNR is to be divided by the same factor.
     """
     told = noise_var[np.isfinite(noise_var)].astype(np.float64)
     arrived = np.abs(symbols[np.isfinite(noise_var)].astype(np.complex128)) ** 2

@@ -251,8 +251,6 @@ class JsccCodec:
         if self.network.prior is None or (mask is None and "rate" in self.network.without):
             return side
         choice = self.card.choice(side.hint_db, total / (3 * side.height * side.width))
-        if mask is None and not choice.exponent:
-            return side
         bits = self.network.demand(pixels)[0].pow(choice.exponent if mask is None else ROI_EXPONENT)
         share = MAP_SHARE if mask is None else ROI_SHARE
         for group in GROUP_SIZES[1:]:

@@ -62,12 +62,11 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         self.message_port_register_out(_SYMBOLS)
         self._fill, waveform = fill, waveform or DEFAULT
         guard = TransmitGuard(load_station(Path(station)), waveform) if station else None
-        shape: dict[str, Any] = {"lead_samples": lead_samples, "silence_samples": silence_samples, "multiple": multiple}
         encoding: dict[str, Any] = {"model": model, "cbr": cbr, "snr_hint_db": snr_hint_db, "seed": seed}
+        silence: dict[str, Any] = {"lead_samples": lead_samples, "silence_samples": silence_samples}
+        timing: dict[str, Any] = {"multiple": multiple, "pause_s": pause_s, "drain_s": drain_s}
         self._encode = partial(Encoder, pictures, repeat=bool(repeat), **encoding)
-        self._burst: Callable[[Encoder], Bursts] = partial(
-            Bursts, waveform=waveform, guard=guard, pause_s=pause_s, drain_s=drain_s, **shape
-        )
+        self._burst: Callable[[Encoder], Bursts] = partial(Bursts, waveform=waveform, guard=guard, **silence, **timing)
         self._samples = np.empty(0, np.complex64)
         self.sent = 0
         """Pictures."""
@@ -94,15 +93,15 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         out = output_items[0]
         if not self._samples.size and (burst := self.bursts.take(0.0 if self._fill else _WAIT_S)) is not None:
             self._begin(burst)
+        if not self._samples.size:
+            if self.bursts.over and self.bursts.problem is not None and self.problem is None:
+                self.problem = self.bursts.problem
+                say(self.problem)
+            out[:] = 0
+            return out.size if self._fill else _DONE if self.bursts.over else 0
         chunk, self._samples = np.split(self._samples, [out.size])
         out[: chunk.size] = chunk
-        if chunk.size:
-            return int(chunk.size)
-        if self.bursts.over and self.problem is None and self.bursts.problem is not None:
-            self.problem = self.bursts.problem
-            say(self.problem)
-        out[:] = 0
-        return out.size if self._fill else _DONE if self.bursts.over else 0
+        return int(chunk.size)
 
     def _begin(self, burst: Burst) -> None:
         self._samples = burst.samples

@@ -89,9 +89,8 @@ def test_noise_that_is_left_in_a_fade_is_as_large_as_stated() -> None:
 
 def test_both_halves_lost_is_lost_and_nothing_is_nan() -> None:
     counts = torch.full((1, 1, 3), 20)
-    noise_var = variances(counts, 0.1)
-    noise_var[:, (0, 19)] = torch.inf
-    back, left = rotate_back(torch.full_like(gaussian(counts), torch.nan), noise_var.fill_(torch.inf), counts)
+    lost = torch.full((1, LIMIT, 1, 3), torch.inf)
+    back, left = rotate_back(torch.full_like(gaussian(counts), torch.nan), lost, counts)
     assert left.isinf().all() and not back.isnan().any()
 
 

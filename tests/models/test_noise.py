@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.noise import correction
+from tests.models.small import picture, small_codec
+from tests.models.test_pipeline import encode
 
 
 def received(noise_var: np.ndarray, seed: int) -> np.ndarray:
@@ -70,3 +72,16 @@ def test_absurd_symbols_change_the_noise_by_a_bounded_factor(scale: float) -> No
     symbols = (scale * np.ones(100)).astype(np.complex64)
     for noise in (1e-30, 0.1, 1e30):
         assert 0.1 <= correction(symbols, np.full(100, noise, np.float32)) <= 10
+
+
+def test_a_codec_decodes_with_what_it_believes() -> None:
+    codec = small_codec()
+    symbols, side = encode(codec, picture(160, 192), cbr=1 / 6)
+    noise = np.random.default_rng(0).standard_normal((2, len(symbols))) * 0.5**0.5
+    received = (symbols + noise[0] + 1j * noise[1]).astype(np.complex64)  # 0 dB
+    told = np.full(len(symbols), 10**0.3, np.float32)
+    read = codec.read(received, told, -3.0, side)
+    assert read.snr_db == pytest.approx(0, abs=0.3)
+    left = read.noise_var[read.noise_var.isfinite()]
+    assert left.numel() == len(symbols)
+    assert -10 * math.log10(left.mean()) == pytest.approx(read.snr_db, abs=0.01)
