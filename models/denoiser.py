@@ -25,7 +25,7 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
 
     Args:
         widths: channels at the three scales.
-        features: channels of the direct decoder's features at 1/4 scale.
+        features: channels of `Decoded.features`.
         condition: width of the FiLM vector.
     """
 
@@ -34,7 +34,7 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
     """Latent positions around a place that its x0 depends on: 11 of 1/4, 9 of 1/8 and 6 of 1/16 scale."""
 
     @register_to_config
-    def __init__(self, widths: Sequence[int] = (64, 128, 224), features: int = 64, condition: int = 64) -> None:
+    def __init__(self, widths: Sequence[int] = (64, 128, 224), features: int = 66, condition: int = 64) -> None:
         super().__init__()
         quarter, eighth, sixteenth = widths
         self.scale = nn.Conv2d(features, 1, 3, padding=1)

@@ -5,8 +5,8 @@ Three graphs in float32, with any number of pictures and any size in multiples o
 - latent.onnx, f_d: reals [b, k, h16, w16] and precision [b, k/2, h16, w16] as `JsccNetwork.observe` gives them, rate
   [b, 1, h16, w16] (`models.jscc.rate_map`), mask [b, 1, h16, w16] (region of interest, 0…1), snr_db [b], hint_db [b] →
   coefficients [b, k, h16, w16], features [b, f, h16, w16], condition [b, c].
-- detail.onnx, g_d: features, coefficients, condition → image [b, 3, h, w] in about 0…1, detail [b, f4, h/4, w/4], and
-  of a model with a denoiser log_sigma [b, 1, h/4, w/4].
+- detail.onnx, g_d: features, coefficients, rate, mask, condition → image [b, 3, h, w] in about 0…1,
+  detail [b, f4, h/4, w/4], and of a model with a denoiser log_sigma [b, 1, h/4, w/4].
 - denoiser.onnx, one step: noisy [b, 3, h, w], timestep [b] in 0…1, image, detail, log_sigma, snr_db, rate [b] →
   correction [b, 3, h, w], to be used as `models.sampler.predict` does.
 
@@ -39,7 +39,7 @@ INDEX = "export.json"
 TOLERANCE = 1e-4
 """Largest difference from torch in float32, of pixel values in 0…1; a level of 8 bits is 4e-3."""
 
-_VERSION = 1
+_VERSION = 2
 _EXAMPLE = (2, 4, 6)  # pictures, rows, columns: none of them 1, which would be taken for a constant
 
 
@@ -148,13 +148,18 @@ class _Detail(_Part):
         self.network, self.denoiser = network, denoiser
         widths = network.config.widths
         self.inputs = (("features", 1, widths[2]), ("coefficients", 1, 2 * network.symbol_limit))
-        self.inputs += (("condition", None, network.config.condition),)
+        self.inputs += (("rate", 1, 1), ("mask", 1, 1), ("condition", None, network.config.condition))
         self.outputs = ("image", "detail") + (("log_sigma",) if denoiser is not None else ())
 
     def forward(
-        self, features: Float[Tensor, "b f h w"], linear: Float[Tensor, "b k h w"], condition: Float[Tensor, "b c"]
+        self,
+        features: Float[Tensor, "b f h w"],
+        linear: Float[Tensor, "b k h w"],
+        rate: Float[Tensor, "b 1 h w"],
+        mask: Float[Tensor, "b 1 h w"],
+        condition: Float[Tensor, "b c"],
     ) -> tuple[Tensor, ...]:
-        decoded = self.network.synthesis(features, self.network.basis.synthesise(linear), condition)
+        decoded = self.network.synthesis(features, self.network.basis.synthesise(linear), rate, mask, condition)
         more = (self.denoiser.log_sigma(decoded),) if self.denoiser is not None else ()
         return decoded.image, decoded.features, *more
 

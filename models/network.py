@@ -164,14 +164,15 @@ class JsccNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers h
         condition = self.receiver(scalars)
         latent = self._estimate(symbols, noise_var, power, counts, mask, hint_db, condition)
 
-        def synthesise(features: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+        def synthesise(features: Tensor, linear: Tensor, rate: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
             with torch.autocast(symbols.device.type, enabled=False):
                 linear_image = self.basis.synthesise(linear)
-            decoded = self.synthesis(features, linear_image, condition)
+            decoded = self.synthesis(features, linear_image, rate, mask, condition)
             return linear_image if "decoder" in self.without else decoded.image, decoded.features
 
         grid = (counts.shape[-2], counts.shape[-1])
-        return Decoded(*in_tiles(synthesise, [latent.features, latent.linear], grid, self.synthesis.reach))
+        maps = (latent.features, latent.linear, rate, mask)
+        return Decoded(*in_tiles(synthesise, maps, grid, self.synthesis.reach))
 
     def _estimate(
         self,

@@ -21,14 +21,14 @@ from models.jscc import rate_map
 from models.modulation import byte_to_gain, from_stream, gain_to_byte, sent_mask, to_stream
 from models.network import JsccNetwork
 from models.noise import correction
-from models.rate import LEVELS, ROI_EXPONENT, ROI_GAIN, allocate, spread_remainder
-from models.sampler import TRAIN_STEPS, make_scheduler, sample
+from models.rate import LEVELS, ROI_GAIN, allocate, spread_remainder
+from models.sampler import TRAIN_STEPS, amplified, make_scheduler, sample
 from models.side import GROUP_SIZES, Side, group_grid, pack, round_hint, unpack
 from models.tensors import from_tensor, to_tensor
-from models.transform import PATCH
-from models.weights import Card, load_module, opened, save_module, write_card
+from models.transform import BLOCK, PATCH
+from models.weights import Card, Choice, load_module, opened, save_module, write_card
 
-MAP_SHARE = 0.05  # the rate map may cost this share of the symbols; coarser groups, then a uniform rate, otherwise
+MAP_SHARE = 0.08  # the rate map may cost this share of the symbols; coarser groups, then a uniform rate, otherwise
 ROI_SHARE = 0.15  # the same with a region of interest, for which there is no map-free way
 ROI_LEAST = 1 / 16  # a region of interest that weighs less is none: weights travel in eighths
 
@@ -44,6 +44,7 @@ class Received:
     snr_db: float
     steps: int
     seed: int
+    detail_gain: Float32[Tensor, "1 1 h w"]
 
     @property
     def batch(self) -> tuple[int, int, int]:
@@ -182,9 +183,9 @@ class JsccCodec:
             raise ModelError(f"the picture was encoded with other weights than {self.name!r}; both ends need the same")
         noisier = correction(symbols, noise_var)
         snr_db -= 10 * math.log10(noisier)
+        choice = self.card.choice(snr_db, len(symbols) / (3 * contents.height * contents.width))
         if steps is None:
-            cbr = len(symbols) / (3 * contents.height * contents.width)
-            steps = self.card.choice(snr_db, cbr).steps
+            steps = choice.steps
         if not 0 <= steps <= TRAIN_STEPS:
             raise ModelError(f"{steps} denoising steps are not possible: choose 0 to {TRAIN_STEPS}")
         try:
@@ -206,6 +207,7 @@ class JsccCodec:
             snr_db=snr_db,
             steps=steps,
             seed=seed,
+            detail_gain=self._detail_gain(choice, steps, contents, counts),
         )
 
     @torch.inference_mode()
@@ -217,6 +219,21 @@ class JsccCodec:
         Args:
             progress: called with (steps done, steps).
         """
+        sides, silent = [item.contents for item in batch], [bool(item.noise_var.isinf().all()) for item in batch]
+        gain = _joined([item.detail_gain for item in batch])
+        image, change = self.refine(batch, progress)
+        if change is not None:
+            image = amplified(change, gain).add_(image)
+        return [
+            grey_picture(side.height, side.width) if nothing else from_tensor(pixels[None], side.height, side.width)
+            for pixels, side, nothing in zip(image, sides, silent, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def refine(
+        self, batch: list[Received], progress: Callable[[int, int], None] | None = None
+    ) -> tuple[Float32[Tensor, "b 3 h w"], Float32[Tensor, "b 3 h w"] | None]:
+        """Direct pictures, and what diffusion adds to them if there are any steps; empties the list as `paint` does."""
         sides, seeds, steps = [item.contents for item in batch], [item.seed for item in batch], batch[0].steps
         device = self.network.device
         power = torch.tensor([byte_to_gain(side.gain) for side in sides], device=device)
@@ -225,19 +242,14 @@ class JsccCodec:
         roi = torch.cat([self._roi(side) for side in sides])
         counts = _joined([item.counts for item in batch])
         received = [_joined([item.symbols for item in batch]), _joined([item.noise_var for item in batch])]
-        silent = [bool(item.noise_var.isinf().all()) for item in batch]
         batch.clear()
         base = self.network.receive(*received, power, counts, roi, snr, hint)
         received.clear()  # of a large picture, a hundred megabytes that the denoiser can use
-        result = base.image
-        if self.denoiser is not None and steps > 0:
-            rate = rate_map(counts).mean(dim=(1, 2, 3))
-            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-            result = sample(self.denoiser, self.scheduler, base, snr, rate, steps, generators, progress)
-        return [
-            grey_picture(side.height, side.width) if nothing else from_tensor(image[None], side.height, side.width)
-            for image, side, nothing in zip(result, sides, silent, strict=True)
-        ]
+        if self.denoiser is None or steps == 0:
+            return base.image, None
+        rate = rate_map(counts).mean(dim=(1, 2, 3))
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return base.image, sample(self.denoiser, self.scheduler, base, snr, rate, steps, generators, progress)
 
     def _with_maps(
         self,
@@ -251,7 +263,8 @@ class JsccCodec:
         if self.network.prior is None or (mask is None and "rate" in self.network.without):
             return side
         choice = self.card.choice(side.hint_db, total / (3 * side.height * side.width))
-        bits = self.network.demand(pixels)[0].pow(choice.exponent if mask is None else ROI_EXPONENT)
+        # Beside a region of interest the rest is even: a map of two rates costs next to nothing more than the region.
+        bits = self.network.demand(pixels)[0].pow(choice.exponent if mask is None else 0.0)
         share = MAP_SHARE if mask is None else ROI_SHARE
         for group in GROUP_SIZES[1:]:
             candidate = self._allocate(side, bits, mask, group, total - int(share / 2 * total))
@@ -287,6 +300,18 @@ class JsccCodec:
         flat = torch.from_numpy(counts).reshape(1, -1)
         spread = spread_remainder(flat, torch.tensor([total]), self.network.symbol_limit)
         return spread.view(1, rows, columns).to(self.network.device)
+
+    def _detail_gain(self, choice: Choice, steps: int, contents: Side, counts: Tensor) -> Float32[Tensor, "1 1 h w"]:
+        """The gain chosen for a picture, and inside a region of interest that for the rate which there is there.
+
+        With other steps than were chosen, the detail is left as it is.
+        """
+        gain = torch.full(counts.shape, choice.detail_gain if steps == choice.steps else 1.0, device=counts.device)
+        inside = self._roi(contents)[:, 0] > 0
+        if inside.any():
+            choice = self.card.choice(choice.snr_db, counts[inside].float().mean().item() / BLOCK)
+            gain[inside] = choice.detail_gain if steps == choice.steps else 1.0
+        return gain[:, None]
 
     def _roi(self, side: Side) -> Tensor:
         mask = np.zeros(side.grid) if side.roi is None else _ungroup(side.roi, side.group, side.grid)

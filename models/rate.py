@@ -20,7 +20,6 @@ _LEVELS = torch.tensor(LEVELS)
 
 STEP = 0.1  # quantisation step of the transform coefficients, pixel full scale 1: the quality at which bits are counted
 ROI_GAIN = 2.5  # γ: how much more rate a position inside the region of interest gets
-ROI_EXPONENT = 0.4  # of the demand beside a region of interest, which is to decide about the rate, not the texture
 
 
 def _gaussian_bits(value: Tensor, scale: Tensor) -> Tensor:

@@ -123,13 +123,14 @@ def _use_onnx(codec: JsccCodec, device: torch.device) -> None:
     ) -> Decoded:
         """See `JsccNetwork.receive`."""
         reals, precision = network.observe(symbols, noise_var, power, counts)
-        linear, features, condition = latent(reals, precision, rate_map(counts), mask, snr_db, hint_db)
+        rate = rate_map(counts)
+        linear, features, condition = latent(reals, precision, rate, mask, snr_db, hint_db)
         grid = (counts.shape[-2], counts.shape[-1])
 
         def synthesise(*window: Tensor) -> tuple[Tensor, ...]:
             return tuple(detail(*window, condition)[:2])
 
-        return Decoded(*in_tiles(synthesise, [features, linear], grid, network.synthesis.reach))
+        return Decoded(*in_tiles(synthesise, [features, linear, rate, mask], grid, network.synthesis.reach))
 
     network.receive = receive
     if codec.denoiser is not None:

@@ -14,6 +14,7 @@ from models.tiling import in_tiles
 from models.transform import PATCH, Decoded
 
 TRAIN_STEPS = 1000
+DETAIL_SIGMA = 0.7  # pixels: what a Gaussian of this takes away is fine detail
 
 
 def make_scheduler() -> DDIMScheduler:
@@ -69,7 +70,7 @@ def sample(
     generators: Sequence[torch.Generator],
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Refines `base.image` in `steps` denoiser calls; the same state of its generator gives the same picture.
+    """What refinement in `steps` denoiser calls adds to `base.image`; follows from the state of its generator.
 
     Large pictures are refined tile by tile within each step: the memory beside the picture's own is bounded.
 
@@ -92,7 +93,27 @@ def sample(
         (residual,) = in_tiles(refine, maps, grid, denoiser.reach)
         if progress is not None:
             progress(done, steps)
-    return (sigma_map(log_sigma) * residual).add_(base.image)
+    return sigma_map(log_sigma) * residual
+
+
+def amplified(change: Float[Tensor, "b 3 h w"], gain: Float[Tensor, "b 1 h16 w16"]) -> Float[Tensor, "b 3 h w"]:
+    """What refinement adds, with more of its fine detail: change + (gain − 1)·(change − Gaussian of change).
+
+    What is predicted of texture that was hardly received shrinks towards its mean, nothing, by as much as the loss
+    counts squared errors. The remedy costs PSNR, so that it is chosen for each operating point (scripts/choose.py).
+    """
+    reach = torch.arange(-2, 3, dtype=change.dtype, device=change.device)
+    taps = (-(reach**2) / (2 * DETAIL_SIGMA**2)).exp()
+    taps = taps / taps.sum()
+    kernel = torch.outer(taps, taps).expand(3, 1, 5, 5)
+
+    def amplify(window: Tensor, gain: Tensor) -> tuple[Tensor]:
+        smooth = functional.conv2d(functional.pad(window, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
+        more = functional.interpolate(gain - 1, scale_factor=PATCH, mode="bilinear", align_corners=False)
+        return (window + more * (window - smooth),)
+
+    (result,) = in_tiles(amplify, [change, gain], (gain.shape[-2], gain.shape[-1]), reach=1)
+    return result
 
 
 def _refine(

@@ -1,7 +1,7 @@
 """Side information: what must arrive exactly, in as few bytes as can be. Every byte of it is charged to the CBR.
 
 Layout: model id (1 byte), height and width (LEB128), power gain (1), SNR hint (1), flags (1), then the range-coded
-rate map and region of interest on groups of positions. Flags: bits 0–1 group size 0 none, 1…3 = 2, 4, 8 positions per
+region of interest and rate map on groups of positions. Flags: bits 0–1 group size 0 none, 1…3 = 2, 4, 8 positions per
 side; bit 2 region of interest present; bits 3–4 spread of the rate map's prediction error; bits 5–7 weight of the
 region of interest in eighths, 0 for eight.
 """
@@ -22,6 +22,7 @@ from models.transform import PATCH
 GROUP_SIZES = (0, 2, 4, 8)
 _SPREADS = (0.35, 0.7, 1.2, 2.2)  # scale of the Laplace distribution, in levels
 _FIRST_LEVEL = float(len(LEVELS) // 2)  # expected where there are no neighbours
+_ROI_JUMP = 4  # levels from one side of the edge of a region of interest to the other, with `rate.ROI_GAIN`
 _INSIDE = (0.03, 0.5, 0.95)  # probability that a group is inside, given how many of its two neighbours are
 _HINT_STEP_DB = 0.25
 _HINT_LEAST_DB = -16.0
@@ -150,29 +151,38 @@ def _neighbour_means(values: np.ndarray, start: float) -> np.ndarray:
     return means
 
 
-def _decode_map(decoder: Any, shape: tuple[int, int], models: dict[float, Any], start: float) -> list[list[int]]:
-    """Values in reading order, each given its `_neighbour_means`. Lists, because elements of arrays are slow."""
-    values: list[list[int]] = []
-    for row in range(shape[0]):
-        line: list[int] = [decoder.decode(models[float(values[-1][0]) if row else start])]
-        for column in range(1, shape[1]):
-            mean = (line[-1] + values[-1][column]) / 2 if row else float(line[-1])
-            line.append(decoder.decode(models[mean]))
+def _expected_levels(levels: Int32[np.ndarray, "r c"], roi: Bool[np.ndarray, "r c"] | None) -> np.ndarray:
+    """What a level is by its neighbours; one on the other side of the edge of a region counts `_ROI_JUMP` more or less.
+
+    The shares of rate inside and outside are far apart, and the region has been sent before.
+    """
+    jumps = np.zeros(levels.shape, np.int32) if roi is None else _ROI_JUMP * roi.astype(np.int32)
+    return np.clip(_neighbour_means(levels - jumps, _FIRST_LEVEL) + jumps, 0, len(LEVELS) - 1)
+
+
+def _decode_map(
+    decoder: Any, jumps: list[list[int]], models: dict[float, Any], start: float, top: int
+) -> list[list[int]]:
+    """Values in reading order, each given what its neighbours say. Lists, because elements of arrays are slow."""
+    values: list[list[int]] = []  # less their jumps
+    for row, line_jumps in enumerate(jumps):
+        line: list[int] = []
+        for column, jump in enumerate(line_jumps):
+            beside = [line[-1]] if column else []
+            beside += [values[-1][column]] if row else []
+            mean = sum(beside) / len(beside) if beside else start
+            line.append(decoder.decode(models[min(max(mean + jump, 0.0), float(top))]) - jump)
         values.append(line)
-    return values
+    return [[value + jump for value, jump in zip(*lines, strict=True)] for lines in zip(values, jumps, strict=True)]
 
 
 def _encode_maps(side: Side, spread: int) -> bytes:
     encoder = constriction.stream.queue.RangeEncoder()
-    for values, models, start in (
-        (side.levels, _level_models(spread), _FIRST_LEVEL),
-        (side.roi, _roi_models(), 0.0),
-    ):
-        if values is not None:
-            for value, mean in zip(
-                values.ravel().tolist(), _neighbour_means(values, start).ravel().tolist(), strict=True
-            ):
-                encoder.encode(int(value), models[mean])
+    assert side.levels is not None
+    maps = [] if side.roi is None else [(side.roi, _neighbour_means(side.roi, 0.0), _roi_models())]
+    for values, means, models in [*maps, (side.levels, _expected_levels(side.levels, side.roi), _level_models(spread))]:
+        for value, mean in zip(values.ravel().tolist(), means.ravel().tolist(), strict=True):
+            encoder.encode(int(value), models[mean])
     words: np.ndarray = encoder.get_compressed()
     data: bytes = words.astype(">u4").tobytes()
     while data and _same(side, data[:-1], spread):  # the coder seals whole words; most of the last is not needed
@@ -190,13 +200,16 @@ def _same(side: Side, data: bytes, spread: int) -> bool:
 
 
 def _decode_maps(side: Side, data: bytes, has_roi: bool, spread: int) -> Side:
-    shape = group_grid(side.grid, side.group)
+    rows, columns = group_grid(side.grid, side.group)
     padded = data + bytes(-len(data) % 4 + 4)
     decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
 
+    jumps, roi, top = [[0] * columns for _ in range(rows)], None, len(LEVELS) - 1
     try:
-        levels = np.array(_decode_map(decoder, shape, _level_models(spread), _FIRST_LEVEL), dtype=np.int32)
-        roi = np.array(_decode_map(decoder, shape, _roi_models(), 0.0), dtype=bool) if has_roi else None
+        if has_roi:
+            inside = _decode_map(decoder, jumps, _roi_models(), 0.0, 1)
+            roi, jumps = np.array(inside, dtype=bool), [[_ROI_JUMP * value for value in line] for line in inside]
+        levels = np.array(_decode_map(decoder, jumps, _level_models(spread), _FIRST_LEVEL, top), dtype=np.int32)
     except (AssertionError, ValueError) as error:
         raise ModelError("side information is damaged: its rate map does not decode") from error
     return replace(side, levels=levels, roi=roi)

@@ -31,7 +31,7 @@ from models.precision import has_fast_bf16
 from models.recipe import STAGES, TrainConfig, same_run
 from models.registry import load_codec
 from models.sampler import make_scheduler
-from models.transform import PATCH
+from models.transform import CONTEXT, PATCH
 from models.validation import CBRS, CELLS, classic_transfer, load_validation, transfer_of, validate
 from models.weights import CARD, Card
 
@@ -50,10 +50,10 @@ def _build(
     start = codec.network.requires_grad_(True) if isinstance(codec, JsccCodec | ClassicCodec) else None
     model = STAGES[config.stage](**config.model)
     if isinstance(model, Denoiser):
-        if not isinstance(start, JsccNetwork) or model.config.features != start.config.widths[0]:
+        if not isinstance(start, JsccNetwork) or model.config.features != start.config.widths[0] + CONTEXT:
             raise ModelError(
-                f"{config.network} must hold a JSCC network whose first width is the denoiser's features "
-                f"({model.config.features})"
+                f"{config.network} must hold a JSCC network whose first width is {CONTEXT} less than the denoiser's "
+                f"features ({model.config.features})"
             )
         if isinstance(codec, JsccCodec) and codec.denoiser is not None:
             _start_from(model, codec.denoiser, config)

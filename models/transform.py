@@ -17,6 +17,7 @@ from models.layers import Stack, Upsample
 
 PATCH = 16  # pixels per side of a latent position
 BLOCK = 3 * PATCH * PATCH
+CONTEXT = 2  # channels of `Decoded.features` that are no layer's: rate and region of interest
 
 
 @dataclass
@@ -97,7 +98,8 @@ class Analysis(nn.Module):
 class Decoded:
     """Output of the direct decoder.
 
-    `image` x_base [b, 3, h, w]; `features` what the denoiser is conditioned on, [b, f, h/4, w/4].
+    `image` x_base [b, 3, h, w]; `features` what the denoiser is conditioned on, [b, f, h/4, w/4]: those of the last
+    layer but one, and beside them, as the last two channels, the rate and the region of interest of each position.
     """
 
     image: Float[Tensor, "b 3 h w"]
@@ -126,10 +128,17 @@ class Synthesis(nn.Module):
         self,
         latent: Float[Tensor, "b f h16 w16"],
         linear_image: Float[Tensor, "b 3 h w"],
+        rate: Float[Tensor, "b 1 h16 w16"],
+        mask: Float[Tensor, "b 1 h16 w16"],
         condition: Float[Tensor, "b d"],
     ) -> Decoded:
-        """The coarse picture from latent features and the linear picture."""
+        """The coarse picture from latent features and the linear picture.
+
+        `rate` and `mask` are only passed on: the denoiser, which is to invent where little was sent and to leave alone
+        what a user wants kept, sees otherwise the mean rate of the picture alone.
+        """
         x = self.up4(self.stage8(self.up8(latent), condition))
         x = self.stage4(x + self.picture(functional.pixel_unshuffle(linear_image - 0.5, 4)), condition)
         correction = functional.pixel_shuffle(self.output(x).float(), 4)
-        return Decoded(linear_image + correction, x)
+        context = functional.interpolate(torch.cat((rate, mask), dim=1), scale_factor=PATCH // 4, mode="nearest")
+        return Decoded(linear_image + correction, torch.cat((x, context.to(x.dtype)), dim=1))

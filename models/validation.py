@@ -60,7 +60,7 @@ def transfer_of(network: JsccNetwork, denoiser: Denoiser | None, steps: int = 0)
         if denoiser is None:
             return base.image
         rate = rate_map(counts).mean(dim=(1, 2, 3))
-        return sample(denoiser, make_scheduler(), base, snr_db.to(device), rate, steps, [generator])
+        return base.image + sample(denoiser, make_scheduler(), base, snr_db.to(device), rate, steps, [generator])
 
     return transfer
 

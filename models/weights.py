@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent / "weights"
 CARD = "codec.json"
-VERSION = 2  # of what weights mean: raised where older ones would decode to something else
+VERSION = 3  # of what weights mean: raised where older ones would decode to something else
 
 Module = TypeVar("Module")  # a diffusers ModelMixin, which has no type information
 
@@ -25,13 +25,15 @@ Module = TypeVar("Module")  # a diffusers ModelMixin, which has no type informat
 class Choice:
     """What serves best at an operating point, found on held-out pictures by scripts/choose.py.
 
-    `steps` of the denoiser; `exponent` of the demand for rate, from 0, a uniform rate, to 1, proportional to −log p.
+    `steps` of the denoiser; `exponent` of the demand for rate, from 0, a uniform rate, to 1, proportional to −log p;
+    `detail_gain` with so many steps, see `models.sampler.amplified`.
     """
 
     snr_db: float
     cbr: float
     steps: int
     exponent: float
+    detail_gain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,13 @@ def read_card(folder: Path) -> Card:
         values = json.loads(path.read_text())
         version = int(values.get("version", 1))
         choices = tuple(
-            Choice(float(c["snr_db"]), float(c["cbr"]), int(c["steps"]), float(c["exponent"]))
+            Choice(
+                float(c["snr_db"]),
+                float(c["cbr"]),
+                int(c["steps"]),
+                float(c["exponent"]),
+                float(c.get("detail_gain", 1)),
+            )
             for c in values.get("choices", ())
         )
         quality = tuple(

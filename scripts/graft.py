@@ -31,7 +31,7 @@ from models.errors import ModelError
 from models.network import JsccNetwork
 from models.objectives import SYMBOLS_RANGE, adaptive_counts, no_mask, simulate
 from models.pipeline import JsccCodec
-from models.transform import PATCH
+from models.transform import CONTEXT, PATCH
 
 BATCH, CROP, SEED = 8, 160, 5  # each batch is received at its own SNR and rate
 RIDGE = 1e-3  # of the least squares, relative to the mean power of the features
@@ -39,7 +39,7 @@ RIDGE = 1e-3  # of the least squares, relative to the mean power of the features
 
 @dataclass
 class FeatureMap:
-    """An affine map of the features of the direct decoder: y = matrix·x + offset."""
+    """An affine map of the features of the direct decoder, all but the last `CONTEXT`: y = matrix·x + offset."""
 
     matrix: Tensor
     offset: Tensor
@@ -100,7 +100,7 @@ def fit(known: JsccNetwork, new: JsccNetwork, pictures: list[EncodedPicture], nu
             simulate(network, image, counts, no_mask(image), state, torch.Generator().manual_seed(index)).features
             for network in (new, known)
         )
-        x, y = (features.permute(0, 2, 3, 1).flatten(0, 2).double() for features in (x, y))
+        x, y = (features[:, :-CONTEXT].permute(0, 2, 3, 1).flatten(0, 2).double() for features in (x, y))
         x = functional.pad(x, (0, 1), value=1.0)
         gram, cross, power = gram + x.T @ x, cross + x.T @ y, power + y.square().sum(dim=0)
     ridge = RIDGE * gram.diagonal()[:-1].mean() * torch.eye(width + 1).double()
@@ -116,11 +116,10 @@ def fit(known: JsccNetwork, new: JsccNetwork, pictures: list[EncodedPicture], nu
 def seen_through(denoiser: Denoiser, features: FeatureMap) -> None:
     """Changes the denoiser so that it does with x what it did with matrix·x + offset, but for a rim of 4 pixels."""
     for conv in (denoiser.stem, denoiser.scale):
-        others = conv.in_channels - len(features.matrix)
-        weight = conv.weight[:, others:]
+        weight = conv.weight[:, conv.in_channels - CONTEXT - len(features.matrix) : -CONTEXT]
         assert conv.bias is not None
         conv.bias.add_(torch.einsum("oikl,i->o", weight, features.offset))
-        conv.weight[:, others:] = torch.einsum("oikl,ij->ojkl", weight, features.matrix)
+        weight.copy_(torch.einsum("oikl,ij->ojkl", weight, features.matrix))
 
 
 def main(

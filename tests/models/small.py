@@ -9,10 +9,11 @@ from torch.nn import functional
 from models.denoiser import Denoiser
 from models.network import JsccNetwork
 from models.pipeline import JsccCodec
-from models.transform import PATCH
+from models.transform import CONTEXT, PATCH
 from models.weights import Card
 
 WIDTHS = (16, 24, 32)
+FEATURES = WIDTHS[0] + CONTEXT  # of `Decoded`
 
 
 def small_network(components: int = 64, adaptive: bool = True, seed: int = 0) -> JsccNetwork:
@@ -27,7 +28,7 @@ def small_codec(adaptive: bool = True, seed: int = 0, components: int = 320) -> 
     """320 components carry the whole range of CBR."""
     card = Card(f"small-{adaptive}", 2, {"jscc": hashlib.sha256(bytes([adaptive, seed])).hexdigest()})
     network = small_network(components, adaptive, seed)
-    denoiser = Denoiser(WIDTHS, features=WIDTHS[0], condition=16) if adaptive else None
+    denoiser = Denoiser(WIDTHS, features=FEATURES, condition=16) if adaptive else None
     return JsccCodec(card, network, denoiser)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from models.codec import Encoded
@@ -42,6 +43,36 @@ def test_choices_rule_the_default_steps_and_how_uneven_the_rate_is() -> None:
     assert encode(codec, image, cbr=1 / 6).side != encode(small_codec(), image, cbr=1 / 6).side
 
 
+def test_the_chosen_gain_goes_with_the_chosen_steps() -> None:
+    codec, image = small_codec(), picture(96, 128)
+    plain = encode(codec, image)
+    noise_var = np.full(len(plain.symbols), 0.01, np.float32)
+    arguments = (plain.symbols, noise_var, 20.0, plain.side)
+    codec.card = replace(codec.card, choices=(Choice(20.0, 1 / 24, 1, 1.0),))
+    one, two = codec.decode(*arguments), codec.decode(*arguments, steps=2)
+    codec.card = replace(codec.card, choices=(Choice(20.0, 1 / 24, 1, 1.0, detail_gain=2.0),))
+    stronger = codec.decode(*arguments)
+    assert not np.array_equal(stronger, one)
+    assert np.array_equal(codec.decode(*arguments, steps=1), stronger)
+    assert np.array_equal(codec.decode(*arguments, steps=2), two)
+
+
+def test_inside_a_region_of_interest_the_gain_is_that_of_the_rate_there() -> None:
+    codec, image = small_codec(), picture(256, 384)
+    mask = np.zeros((256, 384), np.float32)
+    mask[64:128, 64:128] = 1
+    low, high = (Choice(20.0, cbr, 1, 1.0, detail_gain=gain) for cbr, gain in ((1 / 24, 2.0), (1 / 6, 0.8)))
+    codec.card = replace(codec.card, choices=(low, high))
+    gains = []
+    for region in (mask, None):
+        found = codec.encode(image, cbr=1 / 24, snr_hint_db=20.0, mask=region, side_symbols=lambda count: count)
+        noise_var = np.full(len(found.symbols), 0.01, np.float32)
+        gains.append(codec.read(found.symbols, noise_var, 20.0, found.side).detail_gain[0, 0])
+    assert gains[0].shape == (16, 24)
+    assert torch.allclose(gains[0][4:8, 4:8], torch.tensor(0.8)) and gains[0][0, -1] == 2
+    assert (gains[1] == 2).all()
+
+
 def test_choices_are_written_beside_the_hashes_and_change_no_identity(tmp_path: Path) -> None:
     small_codec().save(tmp_path, "tiny", 1)
     before = read_card(tmp_path)
@@ -65,10 +96,11 @@ def test_six_pictures_of_a_size_become_one_and_others_stay() -> None:
 
 
 def test_lowest_lpips_within_the_allowed_psnr_and_the_fewest_steps_of_equals() -> None:
-    direct, one, two = Outcome(0, 1.0, 30.0, 0.20), Outcome(1, 1.0, 29.5, 0.150), Outcome(2, 1.0, 29.4, 0.1495)
+    direct, one = Outcome(0, 1.0, 1.0, 30.0, 0.20), Outcome(1, 2.0, 1.0, 29.5, 0.150)
+    two = Outcome(2, 1.0, 1.0, 29.4, 0.1495)
     assert best([direct, one, two]) == one
     assert best([direct, replace(one, psnr_db=28.9)]) == direct
-    assert best([direct, Outcome(0, 0.4, 29.8, 0.18)]).exponent == 0.4
+    assert best([direct, Outcome(0, 1.0, 0.4, 29.8, 0.18)]).exponent == 0.4
 
 
 @pytest.mark.usefixtures("alexnet")

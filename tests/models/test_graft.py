@@ -16,9 +16,9 @@ from models.denoiser import Denoiser
 from models.errors import ModelError
 from models.network import JsccNetwork
 from models.objectives import no_mask, simulate
-from models.transform import Decoded
+from models.transform import CONTEXT, Decoded
 from scripts.graft import FeatureMap, adaptive_network, fit, seen_through
-from tests.models.small import WIDTHS, picture, small_codec, small_network
+from tests.models.small import FEATURES, WIDTHS, picture, small_codec, small_network
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,11 +88,12 @@ def test_a_network_s_own_features_map_to_themselves_and_another_s_less_well() ->
 @torch.no_grad()
 def test_the_denoiser_does_with_new_features_what_it_did_with_their_image() -> None:
     torch.manual_seed(0)
-    denoiser: Denoiser = Denoiser(WIDTHS, features=WIDTHS[0], condition=16)
+    denoiser: Denoiser = Denoiser(WIDTHS, features=FEATURES, condition=16)
     denoiser.scale.weight.normal_(std=0.1)
     matrix, offset = torch.randn(WIDTHS[0], WIDTHS[0]), torch.randn(WIDTHS[0])
-    features = torch.randn(1, WIDTHS[0], 64, 64)
-    mapped = torch.einsum("ij,bjhw->bihw", matrix, features) + offset[:, None, None]
+    features = torch.randn(1, FEATURES, 64, 64)
+    mapped = features.clone()
+    mapped[:, :-CONTEXT] = torch.einsum("ij,bjhw->bihw", matrix, features[:, :-CONTEXT]) + offset[:, None, None]
     image, noisy, one = torch.rand(1, 3, 256, 256), torch.randn(1, 3, 256, 256), torch.ones(1)
 
     def answers(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,10 +9,12 @@ from torch.nn import functional
 
 from models import channel
 from models.channel import ChannelState
+from models.jscc import rate_map
 from models.network import JsccNetwork
 from models.objectives import JsccObjective, adaptive_counts, random_masks, simulate, weighted_mse
 from models.rate import LEVELS
-from tests.models.small import WIDTHS, picture, small_network
+from models.transform import CONTEXT
+from tests.models.small import FEATURES, WIDTHS, picture, small_network
 
 SHAPE = (4000, 4, 3, 3)
 
@@ -123,6 +125,20 @@ def test_erasure_is_the_limit_of_noise() -> None:
         assert distance < previous
         previous = distance
     assert previous < 1e-5
+
+
+@torch.no_grad()
+def test_features_for_the_denoiser_end_with_rate_and_region_of_every_place() -> None:
+    counts = torch.arange(1, 49).view(1, 6, 8)
+    mask = (counts % 5 == 0).float()[None]
+    network, one = small_network(320), torch.ones(1)
+    symbols = torch.zeros(1, network.symbol_limit, 6, 8, dtype=torch.complex64)
+    features = network.receive(symbols, torch.ones(symbols.shape), one, counts, mask, one, one).features
+    assert features.shape == (1, FEATURES, 24, 32)
+    for row, column in ((0, 0), (9, 14), (23, 31)):
+        place = (0, 0, row // 4, column // 4)
+        expected = torch.stack((rate_map(counts)[place], mask[place]))
+        assert torch.equal(features[0, -CONTEXT:, row, column], expected)
 
 
 @torch.no_grad()

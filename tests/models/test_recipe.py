@@ -28,11 +28,11 @@ from models.train import Trainer, is_finished, train
 from models.validation import CBRS
 from scripts.publish import publish
 from tests.conftest import missing
-from tests.models.small import WIDTHS, picture, small_network
+from tests.models.small import FEATURES, WIDTHS, picture, small_network
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"widths": list(WIDTHS), "components": 64, "encoder_depth": 1, "decoder_depth": 1, "condition": 16}
-DENOISER = {"widths": list(WIDTHS), "features": WIDTHS[0], "condition": 16}
+DENOISER = {"widths": list(WIDTHS), "features": FEATURES, "condition": 16}
 
 
 @pytest.fixture(autouse=True)

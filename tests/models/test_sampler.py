@@ -2,26 +2,28 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from models.denoiser import Denoiser
 from models.objectives import local_log_rms
-from models.sampler import TRAIN_STEPS, make_scheduler, predict, sample, sigma_map
+from models.sampler import TRAIN_STEPS, amplified, make_scheduler, predict, sample, sigma_map
 from models.transform import Decoded
-from tests.models.small import WIDTHS
+from tests.models.small import FEATURES, WIDTHS
 
 
 def base(height: int = 48, width: int = 32, seed: int = 0) -> Decoded:
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand(2, 3, height, width, generator=generator)
-    return Decoded(image, torch.randn(2, WIDTHS[0], height // 4, width // 4, generator=generator))
+    return Decoded(image, torch.randn(2, FEATURES, height // 4, width // 4, generator=generator))
 
 
 class Oracle(Denoiser):
     """Answers such that x0 is always `truth`, and keeps the noisy residuals that it was asked about."""
 
     def __init__(self, truth: Tensor) -> None:
-        super().__init__(WIDTHS, features=WIDTHS[0], condition=8)
+        super().__init__(WIDTHS, features=FEATURES, condition=8)
         self.truth = truth
         self.asked: list[tuple[float, Tensor]] = []
 
@@ -37,7 +39,7 @@ class Oracle(Denoiser):
 def run(denoiser: Denoiser, decoded: Decoded, steps: int, seed: int = 0) -> Tensor:
     snr_db, rate = torch.full((2,), 10.0), torch.full((2,), 0.7)
     generator = torch.Generator().manual_seed(seed)
-    return sample(denoiser, make_scheduler(), decoded, snr_db, rate, steps, [generator])
+    return decoded.image + sample(denoiser, make_scheduler(), decoded, snr_db, rate, steps, [generator])
 
 
 @pytest.mark.parametrize("steps", [1, 4, 10])
@@ -52,7 +54,7 @@ def test_oracle_is_reached(steps: int) -> None:
 @torch.no_grad()
 def test_at_pure_noise_the_answer_hardly_depends_on_the_noise() -> None:
     torch.manual_seed(0)
-    denoiser = Denoiser(WIDTHS, features=WIDTHS[0], condition=8)
+    denoiser = Denoiser(WIDTHS, features=FEATURES, condition=8)
     decoded, level = base(), make_scheduler().alphas_cumprod[999].expand(2)
     shared = (level, torch.full((2,), 0.999), decoded, denoiser.log_sigma(decoded), torch.zeros(2), torch.zeros(2))
     one, other = (predict(denoiser, torch.randn(decoded.image.shape), *shared) for _ in range(2))
@@ -78,7 +80,7 @@ def test_steps_trail_from_pure_noise_along_the_ddim_path() -> None:
 
 def test_seed_decides_the_picture_and_progress_is_told() -> None:
     torch.manual_seed(0)
-    denoiser = Denoiser(WIDTHS, features=WIDTHS[0], condition=8)
+    denoiser = Denoiser(WIDTHS, features=FEATURES, condition=8)
     decoded = base()
     torch.manual_seed(5)  # the global generator has no part in it
     one = run(denoiser, decoded, 2)
@@ -89,6 +91,20 @@ def test_seed_decides_the_picture_and_progress_is_told() -> None:
     arguments = (torch.zeros(2), torch.zeros(2), 3, [torch.Generator()])
     sample(denoiser, make_scheduler(), decoded, *arguments, progress=lambda done, of: told.append((done, of)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.0, 3.0), st.integers(0, 99))
+def test_the_gain_of_fine_detail(gain: float, seed: int) -> None:
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(32.0), indexing="ij")
+    finest = ((rows + columns) % 2 * 2 - 1).expand(2, 3, 48, 32)
+    coarse = (rows / 48 + columns / 16 + seed).expand(2, 3, 48, 32)
+    gains = torch.tensor([gain, 1.0]).view(2, 1, 1, 1).expand(2, 1, 3, 2)
+    inside = (..., slice(2, -2), slice(2, -2))
+    # A plane has no fine detail; a chequerboard is little else.
+    torch.testing.assert_close(amplified(coarse, gains)[inside], coarse[inside], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(amplified(finest, gains)[0][inside], gain * finest[0][inside], rtol=0.04, atol=0.04)
+    assert torch.equal(amplified(finest, gains)[1], finest[1])
 
 
 def test_sigma_map_is_the_standard_deviation_at_full_resolution() -> None:
@@ -106,7 +122,7 @@ def test_local_rms_of_an_error_of_known_size() -> None:
 @pytest.mark.parametrize("what", ["noisy", "image", "sigma", "features", "timestep", "snr", "rate"])
 def test_denoiser_is_conditioned_on_everything(what: str) -> None:
     torch.manual_seed(0)
-    denoiser = Denoiser(WIDTHS, features=WIDTHS[0], condition=8)
+    denoiser = Denoiser(WIDTHS, features=FEATURES, condition=8)
 
     def answer(change: str) -> Tensor:
         decoded = base()

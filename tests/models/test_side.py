@@ -106,7 +106,8 @@ def test_maps_are_small() -> None:
     assert size(np.round(5 + 4 * np.sin(rows / 6) * np.cos(columns / 8))) < 70
     assert size(np.random.default_rng(0).integers(0, 11, shape)) < 215
     box = (rows >= 4) & (rows < 12) & (columns >= 6) & (columns < 18)
-    assert size(np.full(shape, 5), box) - size(np.full(shape, 5)) < 25
+    assert size(5 + 4 * box, box) - size(np.full(shape, 5)) < 25  # the region says where the rate jumps
+    assert size(5 + 4 * box, box) < size(5 + 4 * box) + 5
 
 
 def test_hint_is_what_the_receiver_reads() -> None:

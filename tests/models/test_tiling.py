@@ -15,7 +15,7 @@ from models.denoiser import Denoiser
 from models.pipeline import JsccCodec
 from models.tiling import in_tiles
 from models.transform import PATCH, Analysis, Decoded, Synthesis
-from tests.models.small import WIDTHS, picture, small_codec
+from tests.models.small import FEATURES, WIDTHS, picture, small_codec
 
 CONDITION = torch.zeros(1, 8)
 
@@ -57,14 +57,14 @@ def analyse(x: Tensor) -> Tensor:
 def synthesise(x: Tensor) -> Tensor:
     network = Synthesis(WIDTHS, 8)
     image = functional.interpolate(x, scale_factor=PATCH, mode="nearest").repeat(1, 3, 1, 1)
-    decoded: Decoded = network(x.repeat(1, WIDTHS[2], 1, 1), image, CONDITION)
+    decoded: Decoded = network(x.repeat(1, WIDTHS[2], 1, 1), image, x, x, CONDITION)
     return decoded.image
 
 
 def denoise(x: Tensor) -> Tensor:
-    network = Denoiser(WIDTHS, features=WIDTHS[0], condition=8)
+    network = Denoiser(WIDTHS, features=FEATURES, condition=8)
     image, quarter = (functional.interpolate(x, scale_factor=s, mode="nearest") for s in (PATCH, PATCH // 4))
-    image, features = image.repeat(1, 3, 1, 1), quarter.repeat(1, WIDTHS[0], 1, 1)
+    image, features = image.repeat(1, 3, 1, 1), quarter.repeat(1, FEATURES, 1, 1)
     scalars = [torch.zeros(1) for _ in range(2)]
     result: Tensor = network(image, torch.full((1,), 0.5), Decoded(image, features), quarter, *scalars)
     return result

@@ -27,7 +27,7 @@ from models.recipe import TrainConfig, load_config
 from models.registry import load_codec
 from models.train import Trainer, train
 from tests.conftest import missing
-from tests.models.small import WIDTHS, picture
+from tests.models.small import FEATURES, WIDTHS, picture
 
 MODEL = {"widths": list(WIDTHS), "components": 64, "encoder_depth": 1, "decoder_depth": 1, "condition": 16}
 Losses = list[dict[str, float]]
@@ -170,7 +170,7 @@ def test_denoiser_stage_trains_the_denoiser_and_leaves_the_network_as_it_is(
     if reason := lpips_unavailable("squeeze"):
         missing(reason)
     network = whole[0] / "model"
-    model = {"widths": list(WIDTHS), "features": WIDTHS[0], "condition": 16}
+    model = {"widths": list(WIDTHS), "features": FEATURES, "condition": 16}
     changes = {"stage": "denoiser", "network": str(network), "model": model, "steps": 4, "default_steps": 3}
     changes |= {"lpips_weight": 1.5}
     config = write_config(tmp_path / "config.yaml", **changes)
