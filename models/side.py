@@ -157,7 +157,7 @@ def _expected_levels(levels: Int32[np.ndarray, "r c"], roi: Bool[np.ndarray, "r 
     The shares of rate inside and outside are far apart, and the region has been sent before.
     """
     jumps = np.zeros(levels.shape, np.int32) if roi is None else _ROI_JUMP * roi.astype(np.int32)
-    return np.clip(_neighbour_means(levels - jumps, _FIRST_LEVEL) + jumps, 0, len(LEVELS) - 1)
+    return np.asarray(np.clip(_neighbour_means(levels - jumps, _FIRST_LEVEL) + jumps, 0, len(LEVELS) - 1))
 
 
 def _decode_map(
