@@ -66,7 +66,7 @@ def test_dead_workers_change_no_row_and_a_vanished_cluster_is_resumed_without(
 
     def dying(work: Iterator[Passage]) -> Iterator[Outcome]:
         """The cluster, of which one worker is killed, and later all that is left."""
-        for number, outcome in enumerate(on_cluster(work, cluster.address, patience_s=1.0)):
+        for number, outcome in enumerate(on_cluster(work, cluster.address, patience_s=5.0)):
             yield outcome
             if number == 1:
                 cluster.workers[0].send_signal(signal.SIGKILL)
