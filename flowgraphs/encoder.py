@@ -93,7 +93,6 @@ def encode(options: argparse.Namespace) -> Iterator[Outgoing]:
     from models.registry import load_codec
 
     codec = load_codec(options.model, "cuda" if torch.cuda.is_available() else "cpu")
-    repetition = side_repetition(options.snr_hint_db)
     session = int(np.random.default_rng(options.seed).integers(SESSION_LIMIT))
     numbers = itertools.count()
     while files:
@@ -108,6 +107,7 @@ def encode(options: argparse.Namespace) -> Iterator[Outgoing]:
                 files.remove(file)
                 continue
             number = next(numbers) % IMAGE_ID_LIMIT
+            repetition = side_repetition(options.snr_hint_db, len(encoded.side))
             yield Outgoing(encoded.symbols, encoded.side, session, number, repetition, picture, file.name)
         if not options.repeat:
             return

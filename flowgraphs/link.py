@@ -6,7 +6,6 @@ Here alone do the learned code and the radio meet; they exchange `symbols`, `sid
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from jaxtyping import Complex64, Float32, UInt8
@@ -86,7 +85,10 @@ def encode(
     mask: Float32[np.ndarray, "h w"] | None,
 ) -> Encoded:
     """`Codec.encode` with the cost that this radio's protection gives to side information."""
-    cost = partial(side_symbols, repetition=side_repetition(snr_hint_db))
+
+    def cost(side_bytes: int) -> int:
+        return side_symbols(side_bytes, side_repetition(snr_hint_db, side_bytes))
+
     return codec.encode(image, cbr=cbr, snr_hint_db=snr_hint_db, mask=mask, side_symbols=cost)
 
 
@@ -94,7 +96,7 @@ def modulate(
     encoded: Encoded, values: int, waveform: Waveform, *, snr_hint_db: float, session: int, image_id: int
 ) -> Sent:
     """Samples of an encoded picture of `values` = 3·height·width numbers."""
-    repetition = side_repetition(snr_hint_db)
+    repetition = side_repetition(snr_hint_db, len(encoded.side))
     transmission = transmit(
         encoded.symbols, encoded.side, waveform, session=session, image_id=image_id, repetition=repetition
     )

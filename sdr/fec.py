@@ -2,8 +2,7 @@
 
 Log-likelihood ratios (LLRs) are positive for a 0 bit. A codeword ends with six zero bits that return the encoder to
 state 0. Where the signs of the LLRs are a codeword, no other one is as likely. For the rest the Viterbi decoder
-(Forney, "The Viterbi algorithm", Proc. IEEE 61, 1973) runs in lockstep over the 64 states and over many blocks; a long
-codeword is cut into overlapping blocks.
+(Forney, "The Viterbi algorithm", Proc. IEEE 61, 1973) runs in lockstep over the 64 states and over many blocks.
 """
 
 import numpy as np
@@ -14,8 +13,6 @@ _INVERSE = (0o174, 0o024)
 """Times the generators they add up to 1 over GF(2), so that two filters turn a codeword back into its bits."""
 TAIL_BITS = 6
 _STATES = 64
-_CORE_STEPS = 128
-_OVERLAP_STEPS = 72  # over ten constraint lengths: the survivors have merged by then
 _RESCALED_STEPS = 64
 _LLR_LIMIT = 100.0
 
@@ -49,22 +46,8 @@ def _filter(bits: UInt8[np.ndarray, "*blocks n"], polynomial: int) -> UInt8[np.n
     return filtered
 
 
-def decode(llr: Num[np.ndarray, "coded"]) -> UInt8[np.ndarray, "n"]:
-    """Decode one codeword of any length; `llr` has 2 (n + 6) entries."""
-    bits, exact = _invert(llr[None])
-    if exact[0]:
-        return np.asarray(bits[0])
-    steps = llr.size // 2
-    blocks = -(-steps // _CORE_STEPS)
-    length = _CORE_STEPS + 2 * _OVERLAP_STEPS
-    padded = _pad(llr.reshape(1, steps, 2), _OVERLAP_STEPS, blocks * _CORE_STEPS - steps + _OVERLAP_STEPS)[0]
-    cut = np.stack([padded[i * _CORE_STEPS : i * _CORE_STEPS + length] for i in range(blocks)])
-    core = _viterbi(cut)[:, _OVERLAP_STEPS : _OVERLAP_STEPS + _CORE_STEPS]
-    return core.reshape(-1)[: steps - TAIL_BITS]
-
-
 def decode_blocks(llr: Num[np.ndarray, "blocks coded"]) -> UInt8[np.ndarray, "blocks n"]:
-    """Decode many short codewords of equal length at once."""
+    """Decode many short codewords of equal length at once; `llr` has 2 (n + 6) entries for n bits."""
     bits, exact = _invert(llr)
     if not exact.all():
         padded = _pad(llr[~exact].reshape(-1, llr.shape[1] // 2, 2), TAIL_BITS, TAIL_BITS)

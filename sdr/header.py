@@ -17,8 +17,8 @@ from jaxtyping import Complex64, Float, Int64, UInt8
 from sdr import fec, sequences
 from sdr.waveform import Waveform
 
-VERSION = 2
-"""1 had no repetitions above 8."""
+VERSION = 3
+"""1 had no repetitions above 8, and up to 2 side information had the header's code."""
 REPETITIONS = (1, 2, 4, 8, 16, 32, 64, 128)
 _WIDTHS = {
     "version": 8,

@@ -199,7 +199,7 @@ def _pass(
     encoded = link.encode(codec, image, cbr=parse_cbr(trial.cbr), snr_hint_db=hint, mask=mask)
     symbols, noise_var = symbol_channel(encoded, trial, np.random.default_rng(seed))
     told = trial.snr_db if trial.told_db is None else trial.told_db
-    spent = len(encoded.symbols) + side_symbols(len(encoded.side), side_repetition(hint))
+    spent = len(encoded.symbols) + side_symbols(len(encoded.side), side_repetition(hint, len(encoded.side)))
     return _Arrived(symbols, noise_var, told, encoded.side, spent / image.size)
 
 

@@ -10,10 +10,19 @@ from jaxtyping import Complex64
 from scipy import stats
 
 from benchmarks.radio_rows import figures
-from benchmarks.radio_rows.trial import SESSION, Finding, Point, Run, full_packets, passage, rate_interval
+from benchmarks.radio_rows.trial import (
+    REPETITION,
+    SESSION,
+    SIDE_BYTES,
+    Finding,
+    Point,
+    Run,
+    full_packets,
+    passage,
+    rate_interval,
+)
 from sdr import fec
 from sdr.channel import Channel
-from sdr.framing import side_symbols
 from sdr.header import CODED_BITS, INFO_BITS
 from sdr.impairments import noise_variance
 from sdr.receive import Receiver
@@ -194,26 +203,22 @@ def _decoded(run: Run, counts: dict[float, Counter[str]], trials: str) -> Findin
                 )
             )
     copies = DEFAULT.header_symbols * DEFAULT.data_carriers / CODED_BITS
-    bytes_, repetition = 60, 8
-    side_steps = side_symbols(bytes_, 1)
     with figures.figure(run.out / "header_side.png") as (axes,):
         fine = np.linspace(SNRS_DB[0], SNRS_DB[-1], 81).tolist()
         header_bound = [union_bound(snr, INFO_BITS + fec.TAIL_BITS, copies) for snr in fine]
-        side_bound = [union_bound(snr, side_steps, repetition / 2) for snr in fine]
         figures.theory(axes, fine, header_bound, "header: union bound, known channel")
-        figures.theory(axes, fine, side_bound, "side information: union bound, known channel", "-.")
         for series, (kind, row) in enumerate(points.items()):
             places = [float(point.at.split(", ")[1].removesuffix(" dB")) for point in row]
             figures.rates(axes, places, [p.measured for p in row], kind, series, [p.interval for p in row])
         axes.plot([0], [DECODING_ASKED], "*", color=figures.RED, markersize=11, label="asked")
         axes.set(xlabel="SNR (Es/N0 per data subcarrier), dB", ylabel="error rate", yscale="log", ylim=(1e-5, 1.5))
-        axes.set_title(f"Header ({copies:g} copies) and {bytes_} bytes of side information ({repetition} copies)")
+        axes.set_title(f"Header ({copies:g} copies) and {SIDE_BYTES} bytes of side information ({REPETITION} copies)")
         figures.legend_below(axes)
     judged = [point for row in points.values() for point in row if point.asked is not None]
     return Finding(
         title="header and side information error rate",
         asked=f"≤ {DECODING_ASKED:g} at 0 dB",
-        bound="union bound of the K=7 code with known channel",
+        bound="header: union bound of the K=7 code with known channel",
         measured="; ".join(
             f"{p.at.split(',')[0]} {p.extra['failed']} of {p.extra['of']} wrong (95 %: ≤ {p.interval[1]:.1e})"
             for p in judged
@@ -223,5 +228,5 @@ def _decoded(run: Run, counts: dict[float, Counter[str]], trials: str) -> Findin
         points=[point for row in points.values() for point in row],
         plot="header_side.png",
         note="headers of the preambles that were found; side information of the packets whose header was right",
-        conditions={"side_bytes": bytes_, "repetition": repetition},
+        conditions={"side_bytes": SIDE_BYTES, "repetition": REPETITION},
     )

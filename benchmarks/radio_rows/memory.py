@@ -46,7 +46,7 @@ def segment(noise: Noise, number: int, rng: np.random.Generator) -> Iterator[Com
     for order, keep in enumerate((1.0, 0.5)):
         symbols = gaussian(full_packets(6), rng)
         sent = transmit(
-            symbols, rng.bytes(SIDE_BYTES), DEFAULT, session=2 * number + order, image_id=order, repetition=8
+            symbols, rng.bytes(SIDE_BYTES), DEFAULT, session=2 * number + order, image_id=order, repetition=4
         )
         start = int(rng.integers(_SEGMENT // 2 - sent.samples.size)) + order * (_SEGMENT // 2)
         for span in sent.packets:

@@ -96,7 +96,8 @@ def in_turns(
 def misplaced(sent: link.Sent, image: ReceivedImage, lost: set[int]) -> int:
     """Packets of an image whose symbols are not where they belong."""
     encoded = sent.encoded
-    plan = plan_frame(DEFAULT, len(encoded.symbols), len(encoded.side), side_repetition(CHANNEL.snr_db))
+    copies = side_repetition(CHANNEL.snr_db, len(encoded.side))
+    plan = plan_frame(DEFAULT, len(encoded.symbols), len(encoded.side), copies)
     first, last = plan.side_symbols, plan.side_symbols + plan.jscc_symbols
     wrong = 0
     for index, slots in enumerate(plan.stream_index()):

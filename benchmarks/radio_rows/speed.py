@@ -59,7 +59,7 @@ def _own_packets(samples: int, rng: np.random.Generator) -> Complex64[np.ndarray
     sent: list[np.ndarray] = []
     total = 0
     while total < samples:
-        image = transmit(gaussian(32768, rng), rng.bytes(60), DEFAULT, session=1, image_id=len(sent), repetition=2)
+        image = transmit(gaussian(32768, rng), rng.bytes(60), DEFAULT, session=1, image_id=len(sent), repetition=1)
         sent.append(image.samples)
         total += image.samples.size
     return np.concatenate(sent)

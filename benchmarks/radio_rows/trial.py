@@ -20,7 +20,7 @@ from sdr.waveform import DEFAULT, Waveform
 
 CONFIDENCE = 0.95
 SIDE_BYTES = 60
-REPETITION = 8
+REPETITION = 4
 SESSION = 77
 
 _Job = TypeVar("_Job")

@@ -80,7 +80,7 @@ def test_quantisation_theory_is_that_of_a_real_quantiser() -> None:
 
 
 def test_peaks_are_those_of_the_continuous_signal() -> None:
-    sent = transmit(np.zeros(0, np.complex64), b"12", DEFAULT, session=1, image_id=0, repetition=8)
+    sent = transmit(np.zeros(0, np.complex64), b"12", DEFAULT, session=1, image_id=0, repetition=4)
     peaks = converter.peaks_db(sent.samples, DEFAULT.tx_rms)
     body = sent.samples[DEFAULT.preamble_samples :].reshape(-1, 288)[:, 32:].astype(np.complex128)
     dense = np.abs(signal.resample(body, 4 * 256, axis=1)) ** 2

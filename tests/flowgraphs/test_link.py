@@ -81,7 +81,7 @@ def test_an_ideal_channel_returns_the_symbols() -> None:
 def test_bandwidth_ratios_count_what_they_say() -> None:
     passage = loopback(Echo(), IMAGE, DEFAULT, Channel("awgn", 5.0), cbr=1 / 24)
     sent = passage.sent
-    side = side_symbols(len(sent.encoded.side), side_repetition(5.0))
+    side = side_symbols(len(sent.encoded.side), side_repetition(5.0, len(sent.encoded.side)))
     assert sent.cbr_payload * IMAGE.size == pytest.approx(len(sent.encoded.symbols))
     assert sent.cbr * IMAGE.size == pytest.approx(len(sent.encoded.symbols) + side)
     assert sent.cbr == pytest.approx(1 / 24, rel=0.001)

@@ -36,7 +36,7 @@ def passage(
     name: str = "awgn",
     count: int = 16384,
     side_bytes: int = 60,
-    repetition: int = 4,
+    repetition: int = 2,
     image_id: int = 1,
     waveform: Waveform = DEFAULT,
     snr_db: float = 10.0,

@@ -52,7 +52,7 @@ def test_weak_paths_before_the_strongest_lie_within_the_window(taps: dict[int, c
 @pytest.mark.parametrize(("sfo_ppm", "snr_db"), [(40.0, 25.0), (-40.0, 0.0), (100.0, 15.0), (-150.0, 30.0)])
 def test_clock_drift_is_found_at_its_bound(sfo_ppm: float, snr_db: float) -> None:
     """Cramér-Rao for pilots of a flat channel: var ≥ 1/(2 ρ Σ f²(t - t̄)²), f in rad per sample."""
-    sent = passage(1, count=40_000, snr_db=snr_db, sfo_ppm=sfo_ppm, repetition=8)
+    sent = passage(1, count=40_000, snr_db=snr_db, sfo_ppm=sfo_ppm, repetition=4)
     seen: list[Candidate] = []
     receiver = Receiver(DEFAULT, observer=seen.append)
     receiver.push(sent.samples)
@@ -78,7 +78,7 @@ def test_phase_noise_is_followed_between_symbols_and_within(snr_db: float) -> No
     whole_db = 10 * np.log10(1 + 2 * np.pi * 30 * 64e-6 / 6 * 100)
     losses = []
     for seed in range(3):
-        sent = passage(seed, count=30_000, snr_db=snr_db, cfo_hz=20e3, phase_noise_hz=30.0, repetition=8)
+        sent = passage(seed, count=30_000, snr_db=snr_db, cfo_hz=20e3, phase_noise_hz=30.0, repetition=4)
         (image,) = receive(sent.samples)
         assert image.packets_received == image.packets_expected
         losses.append(10 * np.log10(mean_error(sent.symbols, image)) + snr_db)
@@ -87,7 +87,7 @@ def test_phase_noise_is_followed_between_symbols_and_within(snr_db: float) -> No
 
 @pytest.mark.parametrize("snr_db", [0.0, 10.0, 30.0])
 def test_phase_noise_is_not_imagined(snr_db: float) -> None:
-    sent = passage(3, count=90_000, snr_db=snr_db, repetition=8)
+    sent = passage(3, count=90_000, snr_db=snr_db, repetition=4)
     seen: list[Candidate] = []
     receiver = Receiver(DEFAULT, observer=seen.append)
     receiver.push(sent.samples)
@@ -101,7 +101,7 @@ def test_phase_noise_is_not_imagined(snr_db: float) -> None:
 def test_missing_symbols_leave_the_others_as_they_were(count: int) -> None:
     """In one of two packets every other symbol from the tenth on has NaN: the rest is as good as with all of them."""
     sent = passage(4, count=4000, snr_db=20.0, cfo_hz=20e3, delay_samples=1000.0)
-    plan = plan_frame(DEFAULT, 4000, len(sent.side), 4)
+    plan = plan_frame(DEFAULT, 4000, len(sent.side), 2)
     samples = sent.samples.copy()
     for index in range(10, 10 + 2 * count, 2):
         start = 1000 + DEFAULT.packet_samples(index % plan.payload_symbols)

@@ -36,7 +36,7 @@ def test_round_trip(contents: header.Header) -> None:
 def test_layout_on_the_air_is_fixed() -> None:
     """Known bits: what goes on the air must not change under one version number."""
     bits = header.pack(header.Header(0xABCDEF, 0x1234, 5, 7, 32768, 60, 4))
-    fields = "00000010" + f"{0xABCDEF:024b}{0x1234:016b}{5:012b}{7:012b}{32768:025b}{60:016b}{2:03b}" + "0" * 6
+    fields = "00000011" + f"{0xABCDEF:024b}{0x1234:016b}{5:012b}{7:012b}{32768:025b}{60:016b}{2:03b}" + "0" * 6
     crc = zlib.crc32(int(fields, 2).to_bytes(16, "big"))
     assert "".join(map(str, bits)) == fields + f"{crc:032b}"
 

@@ -18,7 +18,7 @@ from sdr.recording import open_recording
 from sdr.waveform import DEFAULT
 from tests.sdr.helpers import mean_error, passage
 
-SENT = passage(1, count=12_000, snr_db=20.0, repetition=8, cfo_hz=25e3)
+SENT = passage(1, count=12_000, snr_db=20.0, repetition=4, cfo_hz=25e3)
 START = round(SENT.channel.delay_samples)
 PACKET = SENT.transmission.packets[0].samples
 
@@ -212,7 +212,7 @@ def test_of_two_radios_that_collide_the_symbols_are_told_apart_by_their_variance
 ) -> None:
     """Whatever comes through is what one of them sent, as well as it says: never a mixture that claims to be clean."""
     other = passage(
-        2, count=12_000, name="ideal", repetition=8, image_id=9, delay_samples=float(START + PACKET + shift)
+        2, count=12_000, name="ideal", repetition=4, image_id=9, delay_samples=float(START + PACKET + shift)
     )
     samples = SENT.samples.copy()
     overlap = other.samples[: samples.size] * 10 ** (level_db / 20)

@@ -54,7 +54,7 @@ def test_packets_come_at_the_lowest_snr(name: str) -> None:
             snr_db=limits.lowest_snr_db,
             cfo_hz=[-120e3, -61e3, 0.0, 37e3, 120e3][seed],
             sfo_ppm=10.0,
-            repetition=side_repetition(limits.lowest_snr_db),
+            repetition=side_repetition(limits.lowest_snr_db, 40),
         )
         (image,) = receive(sent.samples, waveform)
         assert image.side == sent.side

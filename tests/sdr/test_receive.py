@@ -13,7 +13,7 @@ from sdr.waveform import DEFAULT, Waveform
 from tests.sdr.helpers import Passage, mean_error, passage, receive
 
 
-def plan_of(sent: Passage, repetition: int = 4) -> FramePlan:
+def plan_of(sent: Passage, repetition: int = 2) -> FramePlan:
     return plan_frame(DEFAULT, sent.symbols.size, len(sent.side), repetition)
 
 
@@ -30,7 +30,7 @@ def test_implementation_loss_in_noise(snr_db: float) -> None:
     errors = []
     for seed in range(2):
         cfo_hz = float(np.random.default_rng(seed).uniform(-100e3, 100e3))
-        sent = passage(seed, snr_db=snr_db, cfo_hz=cfo_hz, repetition=8)
+        sent = passage(seed, snr_db=snr_db, cfo_hz=cfo_hz, repetition=4)
         (image,) = receive(sent.samples)
         assert image.packets_received == image.packets_expected
         assert image.side == sent.side
@@ -85,7 +85,7 @@ def test_noise_var_is_calibrated(name: str) -> None:
         assert 10 * np.log10(np.mean(error[part]) / np.mean(claimed[part])) == pytest.approx(0, abs=0.5)
 
 
-def shortfall(sent: Passage, image: ReceivedImage, repetition: int = 8) -> tuple[float, list[float]]:
+def shortfall(sent: Passage, image: ReceivedImage, repetition: int = 4) -> tuple[float, list[float]]:
     """Log-likelihood per symbol below that of a genie who knows the channel and the mean noise on every carrier, in
     nat, and calibration of `noise_var` in dB from the fifth of symbols that it trusts most to the last."""
     plan, carriers = plan_of(sent, repetition), ofdm.grid(DEFAULT).carriers
@@ -108,7 +108,7 @@ def shortfall(sent: Passage, image: ReceivedImage, repetition: int = 8) -> tuple
 def test_a_jammer_is_told_carrier_by_carrier(name: str, jammer_db: float, jammer_bandwidth_hz: float) -> None:
     """Over 3 carriers, 0 dB of the signal's total are 18 dB above it there."""
     jammer: dict[str, Any] = {"jammer_db": jammer_db, "jammer_hz": 310e3, "jammer_bandwidth_hz": jammer_bandwidth_hz}
-    sent = passage(11, name=name, snr_db=15.0, count=30_000, repetition=8, loss=0.15, **jammer)
+    sent = passage(11, name=name, snr_db=15.0, count=30_000, repetition=4, loss=0.15, **jammer)
     (image,) = receive(sent.samples)
     assert image.side == sent.side
     assert image.packets_received == image.packets_expected - sent.channel.lost.sum()
@@ -119,7 +119,7 @@ def test_a_jammer_is_told_carrier_by_carrier(name: str, jammer_db: float, jammer
 
 def test_bursts_are_told_symbol_by_symbol() -> None:
     """Interference as strong as the signal, for two OFDM symbols now and then, at 20 dB SNR."""
-    sent = passage(12, snr_db=20.0, count=30_000, repetition=8, burst_db=0.0, burst_duty=0.1, burst_s=150e-6)
+    sent = passage(12, snr_db=20.0, count=30_000, repetition=4, burst_db=0.0, burst_duty=0.1, burst_s=150e-6)
     (image,) = receive(sent.samples)
     told = np.sort(image.noise_var[np.isfinite(image.noise_var)])
     assert told[told.size // 2] < 0.012  # most symbols are none the worse
@@ -140,7 +140,7 @@ def test_noise_var_holds_the_errors_of_channel_and_phase() -> None:
 
 
 def test_equaliser_is_unbiased() -> None:
-    sent = passage(5, snr_db=0.0, repetition=8)
+    sent = passage(5, snr_db=0.0, repetition=4)
     (image,) = receive(sent.samples)
     gain = np.vdot(sent.symbols, image.symbols) / np.vdot(sent.symbols, sent.symbols)
     assert abs(gain - 1) < 0.03  # 1/(1 + N0) = 0.5 for an MMSE equaliser left as it is
@@ -151,7 +151,7 @@ def test_snr_estimate_is_unbiased(snr_db: float) -> None:
     estimates = [
         image.snr_db
         for seed in range(3)
-        for image in receive(passage(seed, snr_db=snr_db, cfo_hz=-30e3, sfo_ppm=-15.0, repetition=8).samples)
+        for image in receive(passage(seed, snr_db=snr_db, cfo_hz=-30e3, sfo_ppm=-15.0, repetition=4).samples)
     ]
     assert len(estimates) == 3
     assert np.mean(estimates) == pytest.approx(snr_db, abs=0.2)
@@ -168,9 +168,9 @@ def test_phase_noise_is_followed() -> None:
 
 @pytest.mark.parametrize("loss", [0.15, 0.4, 0.6])
 def test_lost_packets_are_erased_exactly(loss: float) -> None:
-    sent = passage(7, count=45_000, loss=loss, repetition=8)
+    sent = passage(7, count=45_000, loss=loss, repetition=4)
     (image,) = receive(sent.samples)
-    plan = plan_of(sent, 8)
+    plan = plan_of(sent, 4)
     lost = jscc_part(np.repeat(sent.channel.lost[:, None], plan.slots, axis=1), plan)
     assert np.array_equal(np.isinf(image.noise_var), lost)
     assert not np.any(image.symbols[lost])

@@ -49,7 +49,7 @@ def on_air(seed: int, losses: list[float]) -> tuple[list[Sender], np.ndarray]:
     for number, loss in enumerate(losses):
         symbols = gaussian(int(rng.integers(2000, 5000)), rng)
         session, image_id = 100 + number // 2, number % 2
-        sent = transmit(symbols, bytes([number]), SHORT, session=session, image_id=image_id, repetition=8)
+        sent = transmit(symbols, bytes([number]), SHORT, session=session, image_id=image_id, repetition=4)
         packets = sent.samples.reshape(len(sent.packets), -1)
         lost = rng.permutation(len(packets)) < round(loss * len(packets))
         sender = Sender(session, image_id, symbols, lost, float(10 ** rng.uniform(-0.5, 0)))
@@ -71,7 +71,7 @@ def on_air(seed: int, losses: list[float]) -> tuple[list[Sender], np.ndarray]:
 
 def assert_is(image: ReceivedImage, sender: Sender, number: int) -> None:
     """Everything that came is the sender's own, in its place, and what did not is erased."""
-    plan = plan_frame(SHORT, sender.symbols.size, 1, 8)
+    plan = plan_frame(SHORT, sender.symbols.size, 1, 4)
     stream = np.zeros(plan.packets * plan.slots, np.bool_)
     stream[plan.stream_index()[sender.lost]] = True
     lost = stream[plan.side_symbols : plan.side_symbols + plan.jscc_symbols]
@@ -111,7 +111,7 @@ def collision(offset: int, weaker_db: float, seed: int) -> tuple[list[np.ndarray
     length = DEFAULT.packet_samples(DEFAULT.payload_symbols)
     samples = noise(3 * length + 4000, rng)
     for number, (start, level_db) in enumerate(((length + 1000, 0.0), (length + 1000 + offset, -weaker_db))):
-        sent = transmit(symbols[number], b"side", DEFAULT, session=number + 1, image_id=1, repetition=4)
+        sent = transmit(symbols[number], b"side", DEFAULT, session=number + 1, image_id=1, repetition=2)
         part = 10 ** (level_db / 20) * heard(sent.samples, Channel(cfo_hz=rng.uniform(-2e4, 2e4)), rng)
         samples[start : start + part.size] += part
     return symbols, receive(samples)

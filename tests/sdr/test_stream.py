@@ -76,7 +76,7 @@ def test_interleaved_senders_are_kept_apart() -> None:
         symbols = gaussian(12_000, rng)
         sent.append((session, image_id, symbols))
         transmission = transmit(
-            symbols, bytes([session, image_id]), DEFAULT, session=session, image_id=image_id, repetition=2
+            symbols, bytes([session, image_id]), DEFAULT, session=session, image_id=image_id, repetition=1
         )
         parts.append(transmission.samples.reshape(len(transmission.packets), -1))
     images = receive(np.stack(parts, axis=1).reshape(-1))
@@ -118,7 +118,7 @@ def test_unfinished_images_do_not_pile_up() -> None:
     rng = np.random.default_rng(7)
     first_packets = []
     for image_id in range(20):
-        sent = transmit(gaussian(6000, rng), b"", DEFAULT, session=1, image_id=image_id, repetition=2)
+        sent = transmit(gaussian(6000, rng), b"", DEFAULT, session=1, image_id=image_id, repetition=1)
         first_packets.append(sent.samples[: sent.packets[0].samples])
     receiver = Receiver(DEFAULT, timeout_s=100.0)
     early = receiver.push(np.concatenate([*first_packets, np.zeros(2 * BLOCK_SAMPLES, np.complex64)]))
@@ -127,7 +127,7 @@ def test_unfinished_images_do_not_pile_up() -> None:
 
 
 def test_a_spoilt_header_is_counted_and_its_packet_erased() -> None:
-    sent = passage(8, count=20_000, delay_samples=1000.0, repetition=8)
+    sent = passage(8, count=20_000, delay_samples=1000.0, repetition=4)
     start = 1000 + sent.transmission.packets[2].start_sample + DEFAULT.preamble_samples
     samples = sent.samples.copy()
     samples[start : start + 4 * DEFAULT.symbol_samples] = sent.samples[:1152] / 10
@@ -141,7 +141,7 @@ def test_a_spoilt_header_is_counted_and_its_packet_erased() -> None:
 @pytest.mark.parametrize(("cut", "lost"), [(1, 0), (20, 1), (600, 3), (5000, 18)])
 def test_of_a_packet_cut_off_at_the_end_the_whole_symbols_stay(cut: int, lost: int) -> None:
     sent = passage(9, count=2500, name="ideal", delay_samples=500.0)
-    plan = plan_frame(DEFAULT, 2500, len(sent.side), 4)
+    plan = plan_frame(DEFAULT, 2500, len(sent.side), 2)
     end = DEFAULT.packet_samples(plan.payload_symbols)
     (image,) = receive(sent.samples[: 500 + end - cut])
     heard = np.isfinite(image.noise_var)
@@ -174,7 +174,7 @@ def test_missing_samples_cost_the_symbols_that_they_are_part_of() -> None:
 
 
 def test_bad_samples_are_counted_and_survived() -> None:
-    sent = passage(10, count=12_000, repetition=8)
+    sent = passage(10, count=12_000, repetition=4)
     samples = sent.samples.copy()
     samples[9000:9010] = np.nan
     samples[20_000] = complex(np.inf, 1)
@@ -199,7 +199,7 @@ def test_an_observer_is_told_of_every_packet_and_changes_nothing() -> None:
 
 
 def test_an_observer_is_told_why_candidates_are_no_packets() -> None:
-    sent = passage(8, count=20_000, delay_samples=1000.0, repetition=8, snr_db=20.0)
+    sent = passage(8, count=20_000, delay_samples=1000.0, repetition=4, snr_db=20.0)
     first, second, third = (1000 + sent.transmission.packets[index].start_sample for index in (0, 1, 2))
     samples = sent.samples.copy()
     header = slice(third + DEFAULT.preamble_samples, third + DEFAULT.packet_samples(0))

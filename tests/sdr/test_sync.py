@@ -16,7 +16,7 @@ def test_packets_are_found_at_minus_2_db() -> None:
     found = expected = 0
     for seed in range(4):
         cfo_hz = float(np.random.default_rng(seed).uniform(-100e3, 100e3))
-        for image in receive(passage(seed, snr_db=-2.0, cfo_hz=cfo_hz, repetition=8).samples):
+        for image in receive(passage(seed, snr_db=-2.0, cfo_hz=cfo_hz, repetition=4).samples):
             found, expected = found + image.packets_received, expected + image.packets_expected
     assert expected >= 20 and found >= expected - 1
 
