@@ -34,7 +34,7 @@ def _llr(symbols: np.ndarray) -> np.ndarray:
 def test_repetition_grows_as_snr_falls() -> None:
     snrs_db = (20.0, 6.0, 0.0, -0.1, -3.0, -3.1, -9.0)
     assert [framing.side_repetition(snr, 100) for snr in snrs_db] == [1, 1, 1, 2, 2, 4, 4]
-    assert framing.side_repetition(5.0, 39) == 2 and framing.side_repetition(5.0, 40) == 1
+    assert framing.side_repetition(5.0, 19) == 2 and framing.side_repetition(5.0, 20) == 1
 
 
 @pytest.mark.parametrize("side_bytes", [9, 60, 700])
