@@ -26,7 +26,8 @@ def side_repetition(snr_hint_db: float, side_bytes: int) -> int:
 
     60 bytes fail once in 1000 at an Eb/N0 of 1.5 dB (measured); QPSK at rate 1/4 has Eb = 2 copies · Es. One copy at
     0 dB leaves 1.5 dB for estimation errors and fading, as do twice as many at each 3 dB less, and from 10 dB on it
-    survives the loss of 60 % of the packets. Short codes are weaker: of 20 bytes that loss takes one in 150, of 9 it would one in 15.
+    survives the loss of 60 % of the packets. Short codes are weaker: of 20 bytes that loss
+    takes one in 150, of 9 it would take one in 15.
     """
     copies = 1 if snr_hint_db >= 0 else 2 if snr_hint_db >= -3 else 4
     return copies if side_bytes >= _SHORT_BYTES else 2 * copies
