@@ -18,6 +18,7 @@ from models.layers import Conditioning, Stack, Upsample
 from models.transform import Decoded
 
 FRAME = 16  # height and width of the input must be multiples of this
+UNSHUFFLE = 4  # pixels per side of a block, which is painted from one place of the finest scale
 
 
 class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has no type information
@@ -85,8 +86,8 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
         scalars = torch.cat((waves, snr_db.clamp(-10, 30)[:, None] / 10, rate[:, None]), dim=1)
         condition = self.conditioning(scalars)
         inputs = (
-            functional.pixel_unshuffle(noisy, 4),
-            functional.pixel_unshuffle(base.image - 0.5, 4),
+            functional.pixel_unshuffle(noisy, UNSHUFFLE),
+            functional.pixel_unshuffle(base.image - 0.5, UNSHUFFLE),
             log_sigma / 3 + 1,
             base.features,
         )
@@ -95,4 +96,4 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has 
         deepest = self.middle(self.to16(coarse), condition)
         coarse = self.up8(coarse + self.from16(deepest), condition)
         fine = self.up4(fine + self.from8(coarse), condition)
-        return functional.pixel_shuffle(self.output(fine).float(), 4)
+        return functional.pixel_shuffle(self.output(fine).float(), UNSHUFFLE)

