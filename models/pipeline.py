@@ -263,8 +263,7 @@ class JsccCodec:
         if self.network.prior is None or (mask is None and "rate" in self.network.without):
             return side
         choice = self.card.choice(side.hint_db, total / (3 * side.height * side.width))
-        # Beside a region of interest the rest is even: a map of two rates costs next to nothing more than the region.
-        bits = self.network.demand(pixels)[0].pow(choice.exponent if mask is None else 0.0)
+        bits = self.network.demand(pixels)[0].pow(choice.exponent)
         share = MAP_SHARE if mask is None else ROI_SHARE
         for group in GROUP_SIZES[1:]:
             candidate = self._allocate(side, bits, mask, group, total - int(share / 2 * total))

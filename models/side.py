@@ -22,7 +22,7 @@ from models.transform import PATCH
 GROUP_SIZES = (0, 2, 4, 8)
 _SPREADS = (0.35, 0.7, 1.2, 2.2)  # scale of the Laplace distribution, in levels
 _FIRST_LEVEL = float(len(LEVELS) // 2)  # expected where there are no neighbours
-_ROI_JUMP = 5  # levels from one side of the edge of a region of interest to the other, with `rate.ROI_GAIN`
+_ROI_JUMP = 4  # levels from one side of the edge of a region of interest to the other, with `rate.ROI_GAIN`
 _INSIDE = (0.03, 0.5, 0.95)  # probability that a group is inside, given how many of its two neighbours are
 _HINT_STEP_DB = 0.25
 _HINT_LEAST_DB = -16.0
