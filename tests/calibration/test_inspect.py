@@ -28,7 +28,7 @@ def of(tracks: list[PacketTracks], name: str) -> np.ndarray:
 
 
 def test_snr_is_measured_and_told_as_it_was(tmp_path: Path) -> None:
-    sent = passage(1, count=20_000, snr_db=12.0, repetition=8)
+    sent = passage(1, count=20_000, snr_db=12.0, repetition=4)
     seen = inspected(tmp_path, sent.samples)
     assert len(seen.tracks) == seen.hearing.packet_count == len(sent.transmission.packets) and len(seen.images) == 1
     assert 10 * np.log10(np.mean(10 ** (-of(seen.tracks, "snr_db") / 10))) == pytest.approx(-12, abs=0.3)
@@ -43,7 +43,7 @@ def test_snr_is_measured_and_told_as_it_was(tmp_path: Path) -> None:
 
 def test_phase_and_timing_are_those_of_the_oscillators(tmp_path: Path) -> None:
     """A clock 40 ppm fast comes earlier by 40 ns every ms; the carrier's residue turns the phase as a line."""
-    sent = passage(2, count=20_000, snr_db=25.0, sfo_ppm=40.0, cfo_hz=15e3, repetition=8)
+    sent = passage(2, count=20_000, snr_db=25.0, sfo_ppm=40.0, cfo_hz=15e3, repetition=4)
     seen = inspected(tmp_path, sent.samples)
     for one in seen.tracks:
         for name in ("delay_s", "delay_tracked_s"):
@@ -61,7 +61,7 @@ def test_phase_and_timing_are_those_of_the_oscillators(tmp_path: Path) -> None:
 
 def test_a_sample_too_many_shows_as_the_delay_that_it_is(tmp_path: Path) -> None:
     """Whatever the receiver, which expects a steady clock, makes of it."""
-    sent = passage(7, count=4000, snr_db=30.0, repetition=8, delay_samples=500.0)
+    sent = passage(7, count=4000, snr_db=30.0, repetition=4, delay_samples=500.0)
     middle = 500 + sent.transmission.packets[0].samples * 2 // 3
     (one, *_) = inspected(tmp_path, np.insert(sent.samples, middle, 0)).tracks
     late = one.time_s > middle / 4e6
@@ -70,7 +70,7 @@ def test_a_sample_too_many_shows_as_the_delay_that_it_is(tmp_path: Path) -> None
 
 
 def test_the_impulse_response_shows_each_path_at_its_delay(tmp_path: Path) -> None:
-    sent = passage(3, count=6000, name="ideal", repetition=8, delay_samples=400.0)
+    sent = passage(3, count=6000, name="ideal", repetition=4, delay_samples=400.0)
     echo = np.concatenate([np.zeros(12), 0.5 * sent.samples])[: sent.samples.size]
     seen = inspected(tmp_path, sent.samples + echo)
     delays_s, power = impulse_response(seen.tracks[0].response, DEFAULT)
@@ -101,7 +101,7 @@ def test_the_power_of_the_whole_recording_is_shown(tmp_path: Path) -> None:
 
 def troubled() -> tuple[np.ndarray, list[int]]:
     """Packets with a spoilt header (1), another sender on top (2), a hole (3), and cut off in the preamble (5)."""
-    sent = passage(5, count=23_000, snr_db=20.0, delay_samples=1000.0, repetition=8)
+    sent = passage(5, count=23_000, snr_db=20.0, delay_samples=1000.0, repetition=4)
     starts = [1000 + packet.start_sample for packet in sent.transmission.packets]
     samples = sent.samples.copy()
     header = slice(starts[1] + DEFAULT.preamble_samples, starts[1] + DEFAULT.packet_samples(0))
@@ -142,7 +142,7 @@ def test_numbers_are_json_and_the_picture_is_drawn(tmp_path: Path) -> None:
 
 
 def test_of_a_long_recording_the_first_packets_are_looked_at_closely(tmp_path: Path) -> None:
-    sent = passage(6, count=6000, snr_db=15.0, repetition=8)
+    sent = passage(6, count=6000, snr_db=15.0, repetition=4)
     silence = np.tile(sent.samples[-1500:], 280)  # noise, in fact
     seen = inspected(tmp_path, np.concatenate([silence, sent.samples, silence, sent.samples]))
     assert seen.hearing.packet_count == 2 * len(seen.tracks) == 2 * len(sent.transmission.packets)

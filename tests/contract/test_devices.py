@@ -30,7 +30,7 @@ from tests.conftest import missing
 from tests.sdr.devices.fake_soapy import Module, Radio
 from tests.sdr.helpers import mean_error, passage
 
-SENT = passage(1, count=12_000, name="ideal", repetition=8)
+SENT = passage(1, count=12_000, name="ideal", repetition=4)
 Heard = Callable[..., list[Chunk]]
 BURST, SPANS = SENT.transmission.samples, SENT.transmission.packets
 STATION = Station(

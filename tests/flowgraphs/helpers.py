@@ -48,7 +48,7 @@ def outgoing(number: int = 0, *, count: int = 9000, picture: np.ndarray | None =
     if picture is None:
         picture = np.full((24, 32, 3), 40 * number % 256, np.uint8)
     symbols = gaussian(count, np.random.default_rng(number))
-    return Outgoing(symbols, bytes(range(40)), 7, number, 2, picture, f"photo_{number}.png")
+    return Outgoing(symbols, bytes(range(40)), 7, number, 1, picture, f"photo_{number}.png")
 
 
 class FakeEncoder(Encoder):
