@@ -3,7 +3,7 @@ turbo-like codes", Allerton 1998), soft decision.
 
 All bits go through an accumulator, the running sum over GF(2), four times over and each time in another order. At an
 Eb/N0 of 1.5 dB, or with 60 % of the coded bits erased, less than one in 1000 blocks of 100 bytes fails; the K=7 code
-takes 4.4 dB. Log-likelihood ratios (LLRs) are positive for a 0 bit. The decoder passes beliefs between bits and checks
+takes over 4 dB. Log-likelihood ratios (LLRs) are positive for a 0 bit. The decoder passes beliefs between bits and checks
 (Kschischang, Frey, Loeliger, "Factor graphs and the sum-product algorithm", IEEE Trans. Inf. Theory 47, 2001).
 """
 

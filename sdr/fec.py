@@ -50,7 +50,7 @@ def decode_blocks(llr: Num[np.ndarray, "blocks coded"]) -> UInt8[np.ndarray, "bl
     """Decode many short codewords of equal length at once; `llr` has 2 (n + 6) entries for n bits."""
     bits, exact = _invert(llr)
     if not exact.all():
-        padded = _pad(llr[~exact].reshape(-1, llr.shape[1] // 2, 2), TAIL_BITS, TAIL_BITS)
+        padded = _pad(llr[~exact].reshape(-1, llr.shape[1] // 2, 2))
         bits[~exact] = _viterbi(padded)[:, TAIL_BITS : -2 * TAIL_BITS]
     return bits
 
@@ -64,11 +64,11 @@ def _invert(llr: Num[np.ndarray, "blocks coded"]) -> tuple[UInt8[np.ndarray, "bl
     return bits, np.asarray(np.all(encode(bits) == coded, axis=1))
 
 
-def _pad(llr: Num[np.ndarray, "blocks steps 2"], before: int, after: int) -> Float32[np.ndarray, "blocks padded 2"]:
+def _pad(llr: Num[np.ndarray, "blocks steps 2"]) -> Float32[np.ndarray, "blocks padded 2"]:
     """Surround codewords by certain zero bits, which is what pins their first and last state to 0."""
     limited = np.clip(np.nan_to_num(llr, nan=0.0), -_LLR_LIMIT, _LLR_LIMIT).astype(np.float32)
     certain = 64 * max(float(np.max(np.abs(limited), initial=0.0)), 1.0)
-    return np.pad(limited, ((0, 0), (before, after), (0, 0)), constant_values=certain)
+    return np.pad(limited, ((0, 0), (TAIL_BITS, TAIL_BITS), (0, 0)), constant_values=certain)
 
 
 def _viterbi(llr: Float32[np.ndarray, "blocks steps 2"]) -> UInt8[np.ndarray, "blocks steps"]:
