@@ -1,10 +1,11 @@
 """Repeat–accumulate code of rate 1/4 for the side information (Divsalar, Jin, McEliece, "Coding theorems for
 turbo-like codes", Allerton 1998), soft decision.
 
-All bits go through an accumulator, the running sum over GF(2), four times over and each time in another order. At an
-Eb/N0 of 1.5 dB, or with 60 % of the coded bits erased, less than one in 1000 blocks of 100 bytes fails; the K=7 code
-takes over 4 dB. Log-likelihood ratios (LLRs) are positive for a 0 bit. The decoder passes beliefs between bits and checks
-(Kschischang, Frey, Loeliger, "Factor graphs and the sum-product algorithm", IEEE Trans. Inf. Theory 47, 2001).
+All bits go through an accumulator, the running sum over GF(2), four times over and each time in another order. Of
+blocks of 100 bytes none of 3,000 failed at an Eb/N0 of 1.5 dB, where the K=7 code takes over 4 dB, and none of 200 with
+60 % of the coded bits erased. Log-likelihood ratios (LLRs) are positive for a 0 bit. The decoder passes beliefs between
+bits and checks (Kschischang, Frey, Loeliger, "Factor graphs and the sum-product algorithm", IEEE Trans. Inf. Theory 47,
+2001).
 """
 
 from functools import lru_cache
