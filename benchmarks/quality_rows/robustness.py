@@ -26,7 +26,7 @@ ROI: Cell = (10.0, "1/24")
 LOSS: Cell = (10.0, "1/12")
 LOSSES = {0.1: -1.5, 0.2: -3.0, 0.3: -4.5}  # dB of PSNR that may be lost
 SEAM_ALLOWED = 1.1
-"""Jumps of the error across the edges of positions, relative to elsewhere and to the picture without losses."""
+"""Jumps of the error across the edges of positions, relative to those elsewhere: where they are alike, no edge shows."""
 
 
 def _roi_sides(grid: Grid) -> tuple[list[list[Trial]], list[list[Trial]]]:
@@ -59,9 +59,11 @@ def _loss(grid: Grid, store: Store) -> Finding:
     comparison = compared(store, [LOSS] * len(LOSSES), lost, whole, "psnr_db", difference)
     if not comparison.complete:
         return incomplete(store, flat(lost, whole))
-    seams = values(store, lost, "seam").mean(axis=1) / values(store, whole, "seam").mean(axis=1)
+    seams = values(store, lost, "seam").mean(axis=1)
+    without = values(store, whole[:1], "seam").mean()
     parts = [f"{100 * loss:.0f} %: {decibels(value)}" for loss, value in zip(LOSSES, comparison.cells, strict=True)]
-    measured = f"{', '.join(parts)}; jumps at the edges of positions × {np.max(seams):.2f} at most"
+    measured = f"{', '.join(parts)}; the error jumps at the edges of positions {np.max(seams):.2f} times as much as "
+    measured += f"elsewhere at most ({without:.2f} without losses)"
     points = comparison.points("dB of PSNR, with losses − without")
     for point, loss, edge in zip(points, LOSSES, seams, strict=False):
         point |= {"at": f"{100 * loss:.0f} % of the symbols lost", "seam": float(edge)}
