@@ -19,7 +19,7 @@ LEVELS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160)
 _LEVELS = torch.tensor(LEVELS)
 
 STEP = 0.1  # quantisation step of the transform coefficients, pixel full scale 1: the quality at which bits are counted
-ROI_GAIN = 2.5  # γ: how much more rate a position inside the region of interest gets
+ROI_GAIN = 1.8  # γ: how much more rate a position inside the region of interest gets
 
 
 def _gaussian_bits(value: Tensor, scale: Tensor) -> Tensor:
