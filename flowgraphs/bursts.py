@@ -4,7 +4,7 @@ import contextlib
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Complex64
@@ -18,6 +18,22 @@ from sdr.transmit import transmit
 from sdr.waveform import Waveform
 
 
+@dataclass(frozen=True)
+class Timing:
+    """Silence around bursts, and when the next one may come.
+
+    lead_samples: of silence before the first burst.
+    silence_samples: after every burst, or more: up to a `multiple` of a length.
+    pause_s: from the start of one burst to the next, at least; drain_s: from that of the last one to the end.
+    """
+
+    lead_samples: int = 0
+    silence_samples: int = 0
+    multiple: int = 1
+    pause_s: float = 0.0
+    drain_s: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Burst:
     """All packets of a picture, with silence around them."""
@@ -29,10 +45,8 @@ class Burst:
     """How long the packets take."""
 
 
-def make_burst(
-    outgoing: Outgoing, waveform: Waveform, *, lead_samples: int = 0, silence_samples: int = 0, multiple: int = 1
-) -> Burst:
-    """A picture's packets between two silences, the second as long or longer: up to a multiple of a length.
+def make_burst(outgoing: Outgoing, waveform: Waveform, timing: Timing) -> Burst:
+    """A picture's packets between two silences, that of the first burst before them.
 
     Raises SdrError for what no header can express.
     """
@@ -44,16 +58,14 @@ def make_burst(
         image_id=outgoing.image_id,
         repetition=outgoing.repetition,
     )
-    length = lead_samples + sent.samples.size + silence_samples
-    samples = np.pad(sent.samples, (lead_samples, silence_samples + -length % multiple))
+    length = timing.lead_samples + sent.samples.size + timing.silence_samples
+    samples = np.pad(sent.samples, (timing.lead_samples, timing.silence_samples + -length % timing.multiple))
     return Burst(outgoing, samples, len(sent.packets), sent.samples.size / waveform.sample_rate_hz)
 
 
 class Bursts:
     """Bursts of the pictures that `source` gives, the next one prepared by a thread while one is on its way.
 
-    lead_samples: of silence before the first burst; silence_samples and multiple: see `make_burst`.
-    pause_s: from the start of one burst to the next, at least; drain_s: from that of the last one to `over`.
     guard: whose duty cycle is kept; None: none.
     """
 
@@ -62,21 +74,8 @@ class Bursts:
     problem: str | None = None
     """Why nothing more comes, if it is not that all have been sent."""
 
-    def __init__(
-        self,
-        source: Encoder,
-        waveform: Waveform,
-        *,
-        lead_samples: int,
-        silence_samples: int,
-        multiple: int,
-        pause_s: float,
-        drain_s: float,
-        guard: TransmitGuard | None,
-    ) -> None:
-        self._source, self._waveform, self._guard = source, waveform, guard
-        self._lead_samples, self._shape = lead_samples, {"silence_samples": silence_samples, "multiple": multiple}
-        self._pause_s, self._drain_s = pause_s, drain_s
+    def __init__(self, source: Encoder, waveform: Waveform, timing: Timing, guard: TransmitGuard | None) -> None:
+        self._source, self._waveform, self._timing, self._guard = source, waveform, timing, guard
         self._ready: queue.Queue[Burst | None] = queue.Queue(maxsize=1)
         self._due_s = self._drained_s = 0.0
         self._ended = False
@@ -106,8 +105,8 @@ class Bursts:
         if self._guard is not None:
             self._guard.note(burst.air_s)
         silence_s = 0.0 if self._guard is None else burst.air_s + self._guard.wait_s()
-        self._drained_s = now + self._drain_s
-        self._due_s = now + max(self._pause_s, silence_s)
+        self._drained_s = now + self._timing.drain_s
+        self._due_s = now + max(self._timing.pause_s, silence_s)
         return burst
 
     def close(self) -> None:
@@ -118,9 +117,10 @@ class Bursts:
 
     def _prepare(self) -> None:
         try:
+            timing = self._timing
             for outgoing in self._source:
-                self._put(make_burst(outgoing, self._waveform, lead_samples=self._lead_samples, **self._shape))
-                self._lead_samples = 0
+                self._put(make_burst(outgoing, self._waveform, timing))
+                timing = replace(timing, lead_samples=0)
         except (LinkError, SdrError) as error:
             self.problem = str(error)
         self._put(None)

@@ -1,15 +1,13 @@
 """The transmitter as a GNU Radio source."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pmt
 from gnuradio import gr
 
-from flowgraphs.bursts import Burst, Bursts
+from flowgraphs.bursts import Burst, Bursts, Timing
 from flowgraphs.display import thinned
 from flowgraphs.encoder import Encoder
 from flowgraphs.pdu import make_pdu, picture_to_pdu
@@ -19,10 +17,8 @@ from sdr.station import load_station
 from sdr.waveform import DEFAULT, Waveform
 
 _LENGTH, _PICTURES, _SYMBOLS = (pmt.intern(name) for name in ("packet_len", "pictures", "symbols"))
-_WAIT_S = 0.1
-_DONE = -1
-_SHOWN = 1000
-"""Symbols of a picture."""
+_WAIT_S, _DONE = 0.1, -1
+_SHOWN = 1000  # symbols of a picture
 
 
 class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type information
@@ -32,8 +28,7 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
 
     pictures: file or folder; '' (for GNU Radio Companion, which looks at the ports) sends nothing.
     model, cbr, snr_hint_db, seed, repeat: see flowgraphs.encoder.Encoder.
-    waveform: None is the default one.
-    lead_samples, silence_samples, multiple, pause_s, drain_s: see flowgraphs.bursts.Bursts.
+    waveform, timing: None is the default one.
     station: whose duty cycle is kept; '' is none.
     fill: give zeros for ever where there is nothing to send, untagged, instead of waiting for it.
 
@@ -50,11 +45,7 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         repeat: bool = False,
         waveform: Waveform | None = None,
         station: str = "",
-        lead_samples: int = 0,
-        silence_samples: int = 0,
-        multiple: int = 1,
-        pause_s: float = 0.0,
-        drain_s: float = 0.0,
+        timing: Timing | None = None,
         fill: bool = False,
     ) -> None:
         gr.sync_block.__init__(self, name="LRISC transmitter", in_sig=None, out_sig=[np.complex64])
@@ -62,14 +53,12 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         self.message_port_register_out(_SYMBOLS)
         self._fill, waveform = fill, waveform or DEFAULT
         guard = TransmitGuard(load_station(Path(station)), waveform) if station else None
-        encoding: dict[str, Any] = {"model": model, "cbr": cbr, "snr_hint_db": snr_hint_db, "seed": seed}
-        silence: dict[str, Any] = {"lead_samples": lead_samples, "silence_samples": silence_samples}
-        timing: dict[str, Any] = {"multiple": multiple, "pause_s": pause_s, "drain_s": drain_s}
-        self._encode = partial(Encoder, pictures, repeat=bool(repeat), **encoding)
-        self._burst: Callable[[Encoder], Bursts] = partial(Bursts, waveform=waveform, guard=guard, **silence, **timing)
+        self._settings = waveform, timing or Timing(), guard
+        self._encode = partial(
+            Encoder, pictures, model=model, cbr=cbr, snr_hint_db=snr_hint_db, repeat=repeat, seed=seed
+        )
         self._samples = np.empty(0, np.complex64)
-        self.sent = 0
-        """Pictures."""
+        self.sent = 0  # pictures
         self.problem: str | None = None
         """Why it sends nothing more."""
 
@@ -80,7 +69,7 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
 
     def start(self) -> bool:
         """Called as the flowgraph starts: the encoder loads its model in a process of its own."""
-        self.bursts = self._burst(self._encode())
+        self.bursts = Bursts(self._encode(), *self._settings)
         return True
 
     def stop(self) -> bool:
@@ -94,9 +83,9 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         if not self._samples.size and (burst := self.bursts.take(0.0 if self._fill else _WAIT_S)) is not None:
             self._begin(burst)
         if not self._samples.size:
-            if self.bursts.over and self.bursts.problem is not None and self.problem is None:
+            if self.bursts.over and self.problem != self.bursts.problem:
                 self.problem = self.bursts.problem
-                say(self.problem)
+                say(str(self.problem))
             out[:] = 0
             return out.size if self._fill else _DONE if self.bursts.over else 0
         chunk, self._samples = np.split(self._samples, [out.size])
@@ -108,6 +97,6 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         if not self._fill:
             self.add_item_tag(0, self.nitems_written(0), _LENGTH, pmt.from_long(burst.samples.size))
         self.sent += 1
-        numbers = {"name": burst.outgoing.name, "packets": burst.packets, "air_s": burst.air_s, "sent": self.sent}
-        self.message_port_pub(_PICTURES, picture_to_pdu(burst.outgoing.picture, numbers))
-        self.message_port_pub(_SYMBOLS, make_pdu({}, thinned(burst.outgoing.symbols, _SHOWN)))
+        outgoing, numbers = burst.outgoing, {"packets": burst.packets, "air_s": burst.air_s, "sent": self.sent}
+        self.message_port_pub(_PICTURES, picture_to_pdu(outgoing.picture, {"name": outgoing.name, **numbers}))
+        self.message_port_pub(_SYMBOLS, make_pdu({}, thinned(outgoing.symbols, _SHOWN)))

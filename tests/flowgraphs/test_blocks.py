@@ -16,7 +16,7 @@ from flowgraphs.blocks.decoder import Decoder
 from flowgraphs.blocks.monitor import Monitor
 from flowgraphs.blocks.receiver import Receiver
 from flowgraphs.blocks.transmitter import Transmitter
-from flowgraphs.bursts import make_burst
+from flowgraphs.bursts import Timing, make_burst
 from flowgraphs.errors import LinkError
 from flowgraphs.exchange import read_image
 from sdr import receive
@@ -55,7 +55,7 @@ def fly(source: gr.basic_block, receiver: Receiver, decode: Decoder) -> int:
 
 def test_a_transmitter_gives_tagged_bursts_and_then_ends(encoder: FakeEncoder) -> None:
     source, sink, shown = (
-        Transmitter("x", lead_samples=500, multiple=1000),
+        Transmitter("x", timing=Timing(lead_samples=500, multiple=1000)),
         blocks.vector_sink_c(),
         blocks.message_debug(),
     )
@@ -64,7 +64,7 @@ def test_a_transmitter_gives_tagged_bursts_and_then_ends(encoder: FakeEncoder) -
     graph.msg_connect(source, "pictures", shown, "store")
     graph.run()
     expected = [
-        make_burst(outgoing(number), DEFAULT, lead_samples=lead, multiple=1000).samples
+        make_burst(outgoing(number), DEFAULT, Timing(lead_samples=lead, multiple=1000)).samples
         for number, lead in ((1, 500), (2, 0))
     ]
     assert np.array_equal(np.array(sink.data(), np.complex64), np.concatenate(expected))
@@ -81,7 +81,7 @@ def test_a_transmitter_that_fills_gives_silence_for_ever(encoder: FakeEncoder) -
     graph.connect(source, head, sink)
     graph.run()
     samples = np.array(sink.data(), np.complex64)
-    expected = [make_burst(outgoing(number), DEFAULT).samples for number in (1, 2)]
+    expected = [make_burst(outgoing(number), DEFAULT, Timing()).samples for number in (1, 2)]
     assert np.array_equal(samples[samples != 0], np.concatenate([burst[burst != 0] for burst in expected]))
     assert not samples[-1] and not sink.tags()
 
@@ -106,7 +106,7 @@ def test_images_pass_bit_for_bit_and_none_is_lost_at_the_end(
     keep = Decoder(str(tmp_path), "none")
     assert fly(Transmitter("x"), Receiver(), keep) == 0
     receiver = receive.Receiver(DEFAULT)
-    stream = np.concatenate([make_burst(outgoing(number), DEFAULT).samples for number in (1, 2)])
+    stream = np.concatenate([make_burst(outgoing(number), DEFAULT, Timing()).samples for number in (1, 2)])
     expected = receiver.push(stream) + receiver.flush()
     assert len(expected) == 2
     for number, image in enumerate(expected):
@@ -120,7 +120,7 @@ def test_the_scheduler_never_waits_for_the_decoder(encoder: FakeEncoder, decoder
     for number in range(50):
         decode.take(received(number))
     assert time.monotonic() - begun_s < 0.1 < 0.2 == decoder._delay_s
-    assert fly(Transmitter("x", silence_samples=TAIL), Receiver(), decode) == 0
+    assert fly(Transmitter("x", timing=Timing(silence_samples=TAIL)), Receiver(), decode) == 0
     assert decode.done == decode.decoded == 52 and decode.missed == 0 and decoder.closed
     assert len(decoder.threads) == 1 and decoder.jobs[0][-2:] == (3, 4)
     assert len(list(tmp_path.glob("received_*.png"))) == 52
@@ -209,7 +209,7 @@ def test_a_strong_dc_needs_no_block_before_the_receiver() -> None:
 
 
 def test_the_monitor_shows_the_last_packet(encoder: FakeEncoder) -> None:
-    source, receiver, monitor = Transmitter("x", fill=True, pause_s=0.2), Receiver(), Monitor()
+    source, receiver, monitor = Transmitter("x", fill=True, timing=Timing(pause_s=0.2)), Receiver(), Monitor()
     throttle = blocks.throttle(8, 2e6)
     sinks = [blocks.vector_sink_c(640), blocks.vector_sink_c(640), blocks.vector_sink_f(177), blocks.vector_sink_f(200)]
     graph = gr.top_block(catch_exceptions=False)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowgraphs.bursts import Burst, Bursts, make_burst
+from flowgraphs.bursts import Burst, Bursts, Timing, make_burst
 from flowgraphs.errors import LinkError
 from sdr.safety import TransmitGuard
 from sdr.station import Band, Side, Station
@@ -19,8 +19,8 @@ from tests.flowgraphs.helpers import FakeEncoder, outgoing
 def start(*items: int, **options: object) -> tuple[FakeEncoder, Bursts]:
     error = options.pop("error", None)
     encoder = FakeEncoder(*[outgoing(number, count=600) for number in items], error=error)  # type: ignore[arg-type]
-    defaults = {"lead_samples": 0, "silence_samples": 0, "multiple": 1, "pause_s": 0.0, "drain_s": 0.0, "guard": None}
-    return encoder, Bursts(encoder, DEFAULT, **(defaults | options))  # type: ignore[arg-type]
+    guard = options.pop("guard", None)
+    return encoder, Bursts(encoder, DEFAULT, Timing(**options), guard)  # type: ignore[arg-type]
 
 
 def drain(bursts: Bursts, limit_s: float = 5.0) -> tuple[list[Burst], list[float]]:
@@ -39,7 +39,7 @@ def drain(bursts: Bursts, limit_s: float = 5.0) -> tuple[list[Burst], list[float
 @given(st.integers(0, 3000), st.integers(0, 3000), st.integers(1, 20000))
 def test_a_burst_is_the_transmission_between_silences(lead: int, silence: int, multiple: int) -> None:
     item = outgoing(3, count=600)
-    burst = make_burst(item, DEFAULT, lead_samples=lead, silence_samples=silence, multiple=multiple)
+    burst = make_burst(item, DEFAULT, Timing(lead_samples=lead, silence_samples=silence, multiple=multiple))
     sent = transmit(item.symbols, item.side, DEFAULT, session=7, image_id=3, repetition=1)
     size = sent.samples.size
     assert burst.samples.size % multiple == 0 and 0 <= burst.samples.size - (lead + size + silence) < multiple
