@@ -26,7 +26,7 @@ ROI: Cell = (10.0, "1/24")
 LOSS: Cell = (10.0, "1/12")
 LOSSES = {0.1: -1.5, 0.2: -3.0, 0.3: -4.5}  # dB of PSNR that may be lost
 SEAM_ALLOWED = 1.1
-"""Jumps of the error across the edges of positions, relative to those elsewhere: where they are alike, no edge shows."""
+"""Jumps of the error across the edges of positions, relative to those elsewhere: no edge shows where they are alike."""
 
 
 def _roi_sides(grid: Grid) -> tuple[list[list[Trial]], list[list[Trial]]]:

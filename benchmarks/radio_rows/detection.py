@@ -11,7 +11,6 @@ from scipy import stats
 
 from benchmarks.radio_rows import figures
 from benchmarks.radio_rows.trial import (
-    REPETITION,
     SESSION,
     SIDE_BYTES,
     Finding,
@@ -23,6 +22,7 @@ from benchmarks.radio_rows.trial import (
 )
 from sdr import fec
 from sdr.channel import Channel
+from sdr.framing import side_repetition
 from sdr.header import CODED_BITS, INFO_BITS
 from sdr.impairments import noise_variance
 from sdr.receive import Receiver
@@ -52,14 +52,16 @@ class _Job:
 def _trials(job: _Job) -> Counter[str]:
     """Streams of one-packet images with CFO, phase and delay of their own, back to back with noise in between."""
     rng = np.random.default_rng(job.seed)
+    repetition = side_repetition(job.snr_db, SIDE_BYTES)
     counts: Counter[str] = Counter()
     for first in range(0, job.packets, _STREAM_PACKETS):
         sent = [
             passage(
                 rng,
                 Channel(snr_db=job.snr_db, cfo_hz=float(rng.uniform(-CFO_HZ, CFO_HZ))),
-                full_packets(1),
+                full_packets(1, repetition=repetition),
                 image_id=number,
+                repetition=repetition,
             )
             for number in range(min(_STREAM_PACKETS, job.packets - first))
         ]
@@ -212,7 +214,9 @@ def _decoded(run: Run, counts: dict[float, Counter[str]], trials: str) -> Findin
             figures.rates(axes, places, [p.measured for p in row], kind, series, [p.interval for p in row])
         axes.plot([0], [DECODING_ASKED], "*", color=figures.RED, markersize=11, label="asked")
         axes.set(xlabel="SNR (Es/N0 per data subcarrier), dB", ylabel="error rate", yscale="log", ylim=(1e-5, 1.5))
-        axes.set_title(f"Header ({copies:g} copies) and {SIDE_BYTES} bytes of side information ({REPETITION} copies)")
+        axes.set_title(
+            f"Header ({copies:g} copies) and {SIDE_BYTES} bytes of side information (copies as chosen by SNR)"
+        )
         figures.legend_below(axes)
     judged = [point for row in points.values() for point in row if point.asked is not None]
     return Finding(
@@ -228,5 +232,8 @@ def _decoded(run: Run, counts: dict[float, Counter[str]], trials: str) -> Findin
         points=[point for row in points.values() for point in row],
         plot="header_side.png",
         note="headers of the preambles that were found; side information of the packets whose header was right",
-        conditions={"side_bytes": SIDE_BYTES, "repetition": REPETITION},
+        conditions={
+            "side_bytes": SIDE_BYTES,
+            "repetition": {f"{snr:g} dB": side_repetition(snr, SIDE_BYTES) for snr in SNRS_DB},
+        },
     )

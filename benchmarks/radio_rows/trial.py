@@ -145,9 +145,9 @@ def gaussian(count: int, rng: np.random.Generator) -> Complex64[np.ndarray, "n"]
     return np.asarray(values / np.sqrt(np.mean(np.abs(values) ** 2)), np.complex64)
 
 
-def full_packets(packets: int, waveform: Waveform = DEFAULT) -> int:
+def full_packets(packets: int, waveform: Waveform = DEFAULT, repetition: int = REPETITION) -> int:
     """JSCC symbols that, with the benchmark's side information, fill exactly that many packets."""
-    empty = plan_frame(waveform, 0, SIDE_BYTES, REPETITION)
+    empty = plan_frame(waveform, 0, SIDE_BYTES, repetition)
     return packets * waveform.packet_capacity - empty.side_symbols
 
 
@@ -158,14 +158,15 @@ def passage(
     *,
     image_id: int = 0,
     waveform: Waveform = DEFAULT,
+    repetition: int = REPETITION,
     send: Callable[[Complex64[np.ndarray, "n"]], Complex64[np.ndarray, "n"]] | None = None,
 ) -> Passage:
     """`count` random symbols through the software channel; `send` changes the samples before it."""
     symbols, side = gaussian(count, rng), rng.bytes(SIDE_BYTES)
-    sent = transmit(symbols, side, waveform, session=SESSION, image_id=image_id, repetition=REPETITION)
+    sent = transmit(symbols, side, waveform, session=SESSION, image_id=image_id, repetition=repetition)
     drawn = draw_channel(channel, waveform, len(sent.packets), rng)
     samples = apply_channel(send(sent.samples) if send else sent.samples, sent.packets, drawn)
-    return Passage(symbols, side, sent, drawn, samples, plan_frame(waveform, count, SIDE_BYTES, REPETITION))
+    return Passage(symbols, side, sent, drawn, samples, plan_frame(waveform, count, SIDE_BYTES, repetition))
 
 
 def receive(samples: Complex64[np.ndarray, "n"], waveform: Waveform = DEFAULT) -> list[ReceivedImage]:
