@@ -138,6 +138,13 @@ def test_region_of_interest_has_more_symbols_and_travels_in_the_side(lrisc: Jscc
     assert np.array_equal(contents.roi, at)
     assert contents.levels[at].mean() > plain[at].mean()
     assert contents.levels[~at].mean() <= plain[~at].mean()
+    # What it reaches into belongs to it.
+    wider = mask.copy()
+    wider[32:96, 96:99] = 1
+    at[32 // scale : 96 // scale, 96 // scale] = True
+    roi = unpack(encode(lrisc, image, mask=wider)[1]).roi
+    assert roi is not None
+    assert np.array_equal(roi, at)
     # A region smaller than a group is still there.
     dot = np.zeros((160, 192), dtype=np.float32)
     dot[40, 50] = 1
@@ -152,7 +159,7 @@ def test_region_of_interest_weighs_from_nothing_to_strong(lrisc: JsccCodec) -> N
     mask[64:128, 64:128] = 1
     plain, side = encode(lrisc, image, cbr=1 / 24)
     inside, eighths = [], []
-    for weight in (0.25, 0.5, 1, 2.5, 4):
+    for weight in (0.125, 0.25, 0.5, 1, 2.5, 4):
         contents = unpack(encode(lrisc, image, cbr=1 / 24, mask=weight * mask)[1])
         assert contents.levels is not None and contents.roi is not None
         inside.append(float(contents.levels[contents.roi].mean()))
@@ -161,7 +168,7 @@ def test_region_of_interest_weighs_from_nothing_to_strong(lrisc: JsccCodec) -> N
     assert uniform is not None and contents.roi is not None
     assert uniform[contents.roi].mean() <= inside[0]
     assert inside == sorted(inside) and inside[-1] > inside[-2] > inside[0]
-    assert eighths == [2, 4, 8, 8, 8]
+    assert eighths == [1, 2, 4, 8, 8, 8]
     weightless, same = encode(lrisc, image, cbr=1 / 24, mask=0.05 * mask)
     assert same == side
     assert np.array_equal(weightless, plain)
