@@ -58,7 +58,8 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
             Encoder, pictures, model=model, cbr=cbr, snr_hint_db=snr_hint_db, repeat=repeat, seed=seed
         )
         self._samples = np.empty(0, np.complex64)
-        self.sent = 0  # pictures
+        self.sent = 0
+        """Pictures."""
         self.problem: str | None = None
         """Why it sends nothing more."""
 
@@ -83,9 +84,9 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         if not self._samples.size and (burst := self.bursts.take(0.0 if self._fill else _WAIT_S)) is not None:
             self._begin(burst)
         if not self._samples.size:
-            if self.bursts.over and self.problem != self.bursts.problem:
+            if self.bursts.over and self.bursts.problem and not self.problem:
                 self.problem = self.bursts.problem
-                say(str(self.problem))
+                say(self.problem)
             out[:] = 0
             return out.size if self._fill else _DONE if self.bursts.over else 0
         chunk, self._samples = np.split(self._samples, [out.size])
