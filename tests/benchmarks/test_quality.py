@@ -157,6 +157,15 @@ def test_a_diffused_picture_far_below_the_direct_one_fails() -> None:
     assert quality.judge("diffused-psnr", GRID, Worse(True)).passed is False  # type: ignore[arg-type]
 
 
+def test_edges_that_show_where_symbols_were_lost_fail() -> None:
+    class Blocky(MadeUp):
+        def get(self, trial: Trial) -> dict[str, Any]:
+            return {**super().get(trial), "seam": 1.2 if trial.loss == 0.3 else 1.0}
+
+    finding = quality.judge("loss", GRID, Blocky(True))  # type: ignore[arg-type]
+    assert finding.passed is False and "1.20 times" in finding.measured
+
+
 def test_rows_without_weights_or_results_are_not_measured(tmp_path: Path) -> None:
     Image.fromarray(picture(32, 32)).save(tmp_path / "a.png")
     grid = replace(GRID, pictures=("a.png",), masked=())
