@@ -214,9 +214,7 @@ def _decoded(run: Run, counts: dict[float, Counter[str]], trials: str) -> Findin
             figures.rates(axes, places, [p.measured for p in row], kind, series, [p.interval for p in row])
         axes.plot([0], [DECODING_ASKED], "*", color=figures.RED, markersize=11, label="asked")
         axes.set(xlabel="SNR (Es/N0 per data subcarrier), dB", ylabel="error rate", yscale="log", ylim=(1e-5, 1.5))
-        axes.set_title(
-            f"Header ({copies:g} copies) and {SIDE_BYTES} bytes of side information (copies as chosen by SNR)"
-        )
+        axes.set_title(f"Header ({copies:g} copies) and {SIDE_BYTES} bytes of side information")
         figures.legend_below(axes)
     judged = [point for row in points.values() for point in row if point.asked is not None]
     return Finding(
