@@ -225,7 +225,7 @@ def main(
 ) -> None:
     """Measure every stage between a photograph and its picture, in every runtime, and the decoder service under load.
 
-    Everything takes about 20 minutes on two idle cores, mostly for large pictures eight at a time; --quick some minutes.
+    Everything takes 20 minutes on two idle cores, mostly for large pictures eight at a time; --quick some minutes.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)

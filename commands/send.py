@@ -73,8 +73,8 @@ def send(
     feedback: Annotated[
         str | None,
         typer.Option(
-            help="Follow the SNR that `lrisc receive --feedback` publishes at zmq:tcp://HOST:PORT; --cbr and "
-            "--snr-hint-db then say which quality is wanted.",
+            help="Follow the SNR that `lrisc receive --feedback` publishes at zmq:tcp://HOST:PORT; --cbr is then what "
+            "an average picture gets at --snr-hint-db.",
             show_default=False,
         ),
     ] = None,
@@ -95,9 +95,10 @@ def send(
     left silent.
 
     With --feedback the SNR hint follows the receiver's reports from the first of them on, so it is of use where
-    pictures follow each other. The rate is then the smallest that promises the quality of --cbr at --snr-hint-db, and
-    never above --cbr; of a model without a table of quality (scripts/rate_table.py) it stays. Reports that are late,
-    foreign or missing only cost what they would have saved.
+    pictures follow each other. --cbr is then a mean: symbols go to those pictures, and to that SNR, where they improve
+    most, as much as the last ones do in an average picture with --cbr at --snr-hint-db. Of a model without a table of
+    quality (scripts/rate_table.py) the rate stays. Reports that are late, foreign or missing only cost what they would
+    have saved.
     """
     from sdr.devices import Opening
     from sdr.safety import TransmitGuard
@@ -125,7 +126,7 @@ def send(
             follower = _open_follower(feedback, feedback_keys, session, ratio, snr_hint_db, model)
 
             def encode(image: "np.ndarray", image_id: int) -> "Sent":
-                setting = follower.setting(image_id)
+                setting = follower.setting(image_id, codec, image)
 
                 def at(cbr: float) -> "Sent":
                     return chain.send(

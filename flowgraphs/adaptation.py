@@ -1,11 +1,14 @@
 """How a sender follows the reports of its receiver: which SNR to expect, and which rate to spend.
 
-The SNR follows reports down fast and up slowly: too much rate costs symbols, too little the picture. One report moves
-it by a bounded step, so a wild one does little harm. Without reports, and with reports of pictures sent long ago, it
-goes back, but never up, to what the user expects.
+The SNR follows reports down fast and up slowly, to stay on the safe side. One report moves it by a bounded step, so a
+wild one does little harm. Without reports, and with reports of pictures sent long ago, it goes back, but never up, to
+what the user expects.
 
-The rate is the smallest at which the model gives the quality that the user's CBR has at the user's SNR, so that quality
-stays where it is and symbols are saved where the link is better. It never exceeds the user's CBR.
+The rate is spent where it buys most. The user's CBR at the user's SNR says what a symbol may cost: the LPIPS that the
+last symbols of an average picture gain there. Every picture gets symbols as long as they gain that much, at the SNR
+that there is and with the information that the picture holds: mostly, a busy one takes more and a plain one less. That
+is the least mean LPIPS for the symbols spent altogether (equal slopes, as in Sullivan and Wiegand 1998,
+"Rate-distortion optimization for video compression").
 """
 
 import math
@@ -15,11 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 
 from flowgraphs.feedback import Report, Subscriber
-from models.codec import SNR_RANGE_DB
+from models.codec import SNR_RANGE_DB, Codec
 from models.errors import ModelError
+from models.pipeline import JsccCodec
 from models.weights import Quality
 from sdr.header import IMAGE_ID_LIMIT
 
@@ -28,8 +32,9 @@ STEP_DB = 6.0  # a report further away counts as one at this distance
 FRESH_S = 10.0  # after the last report the estimate holds for so long
 FADE_S = 10.0  # and then goes back with this time constant
 FRESH_PICTURES, FADE_PICTURES = 3, 3.0  # the same of a report, in pictures sent since the one that it is of
-_RATES = 97  # of the finer grid that rates are chosen from
-_ROUNDING = 1e-9
+_SMALLER = 4.0  # the smallest rate that is chosen is the smallest measured over this
+_BELOW = 2 * math.log(_SMALLER)  # a picture with so many times the information there
+_RATES = 129  # that are chosen from
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,15 @@ def effective_snr_db(report: Report) -> float:
     return 10 * math.log10(max(1 / error - 1, 1e-4))
 
 
+def information(codec: Codec, image: UInt8[np.ndarray, "h w 3"]) -> float:
+    """Of a picture, as `JsccCodec.information`; other codecs have no prior that would tell: 1."""
+    return codec.information(image) if isinstance(codec, JsccCodec) else 1.0
+
+
 class RateTable:
     """Mean LPIPS over SNR and CBR, between the measured points linear in dB and in log CBR.
 
-    Made to fall with SNR and CBR: what the measurement leaves of noise must not make the rate rise with the SNR.
+    Made to fall with SNR and CBR. Below the smallest measured CBR it rises on as it does above.
 
     Raises ModelError for entries that are no grid of at least 2×2.
     """
@@ -67,24 +77,32 @@ class RateTable:
             raise ModelError("the model's table of quality is no grid of SNR and CBR: run scripts/rate_table.py again")
         measured = np.array([[values[snr, cbr] for cbr in cbrs] for snr in self._snrs_db], float)
         falling = np.minimum.accumulate(np.minimum.accumulate(measured, axis=0), axis=1)
-        self._log_cbrs = np.linspace(math.log(cbrs[0]), math.log(cbrs[-1]), _RATES)
-        self._lpips = np.stack([np.interp(self._log_cbrs, np.log(cbrs), row) for row in falling])
+        logs = np.log(cbrs)
+        rise = (falling[:, :1] - falling[:, 1:2]) / (logs[1] - logs[0])
+        self._log_cbrs = np.append(logs[0] - _BELOW, logs)
+        self._lpips = np.hstack((falling[:, :1] + _BELOW * rise, falling))
+        self._cbrs = np.geomspace(cbrs[0] / _SMALLER, cbrs[-1], _RATES)
 
-    def lpips(self, snr_db: float, cbr: float) -> float:
-        """Expected at an operating point, that of the nearest edge outside of the table."""
-        return float(np.interp(math.log(cbr), self._log_cbrs, self._at(snr_db)))
+    def price(self, snr_db: float, cbr: float) -> float:
+        """LPIPS per CBR for which an average picture takes that CBR there, as nearly as the table allows."""
+        lpips = self._at(snr_db, 1.0)
+        index = min(max(int(np.abs(self._cbrs - cbr).argmin()), 1), _RATES - 2)
+        fewer, more = (
+            (lpips[part] - lpips[index]) / (self._cbrs[index] - self._cbrs[part])
+            for part in (slice(index), slice(index + 1, None))
+        )
+        return math.sqrt(fewer.min() * more.max())  # either would just do
 
-    def cbr(self, snr_db: float, target: float, largest: float) -> float:
-        """The smallest of the table that is expected to reach the target, `largest` if none below it does."""
-        reached = np.flatnonzero(self._at(snr_db) <= target + _ROUNDING)
-        return min(largest, math.exp(self._log_cbrs[reached[0]])) if len(reached) else largest
+    def cbr(self, snr_db: float, information: float, price: float) -> float:
+        """At which LPIPS and the price of the symbols together are least; the smaller where two are as good."""
+        return float(self._cbrs[int((self._at(snr_db, information) + price * self._cbrs).argmin())])
 
-    def _at(self, snr_db: float) -> Float64[np.ndarray, "rates"]:
+    def _at(self, snr_db: float, information: float) -> Float64[np.ndarray, "rates"]:
+        """At every rate, of a picture that holds so many times the average one's information: as with less rate."""
         place = float(np.interp(snr_db, self._snrs_db, np.arange(len(self._snrs_db))))
         low = min(int(place), len(self._snrs_db) - 2)
-        weight = place - low
-        mixed: np.ndarray = self._lpips[low] + weight * (self._lpips[low + 1] - self._lpips[low])
-        return mixed
+        mixed = self._lpips[low] + (place - low) * (self._lpips[low + 1] - self._lpips[low])
+        return np.interp(np.log(self._cbrs / information), self._log_cbrs, mixed)
 
 
 class LinkAdapter:
@@ -109,7 +127,7 @@ class LinkAdapter:
     ) -> None:
         self._session, self._default, self._clock = session, default, clock
         self._table = RateTable(quality) if quality else None
-        self._target = self._table.lpips(default.snr_hint_db, default.cbr) if self._table else 0.0
+        self._price = self._table.price(default.snr_hint_db, default.cbr) if self._table else 0.0
         self._estimate_db = default.snr_hint_db
         self._last: tuple[int, float] | None = None  # counter and time of the newest report
         self._sending = self._late = 0  # image id of the next picture, pictures by which reports are late
@@ -135,14 +153,14 @@ class LinkAdapter:
         overdue = max(0, self._late - FRESH_PICTURES) / FADE_PICTURES
         return self._towards_safe_db(aged_db, overdue)
 
-    def setting(self, image_id: int) -> Setting:
-        """For the next picture, which gets that number."""
+    def setting(self, image_id: int, information: float = 1.0) -> Setting:
+        """For the next picture, which gets that number; see the function `information`."""
         self._sending = image_id
         snr_db = self.snr_db()
         low, high = SNR_RANGE_DB
         cbr = self._default.cbr
         if self._table is not None and self._last is not None:
-            cbr = self._table.cbr(snr_db, self._target, cbr)
+            cbr = self._table.cbr(snr_db, information, self._price)
         return Setting(min(max(snr_db, low), high), cbr)
 
     def _aged_db(self) -> float:
@@ -165,12 +183,13 @@ class Follower:
     def __init__(self, adapter: LinkAdapter, subscriber: Subscriber | None) -> None:
         self._adapter, self._subscriber = adapter, subscriber
 
-    def setting(self, image_id: int) -> Setting:
+    def setting(self, image_id: int, codec: Codec, image: UInt8[np.ndarray, "h w 3"]) -> Setting:
         """For the next picture, which gets that number, after what has been reported by now; never waits."""
-        if self._subscriber is not None:
-            for report in self._subscriber.poll():
-                self._adapter.update(report)
-        return self._adapter.setting(image_id)
+        if self._subscriber is None:
+            return self._adapter.setting(image_id)
+        for report in self._subscriber.poll():
+            self._adapter.update(report)
+        return self._adapter.setting(image_id, information(codec, image))
 
     def report(self) -> dict[str, Any] | None:
         """What came of the feedback, for JSON; None without a subscriber."""

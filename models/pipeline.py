@@ -110,6 +110,18 @@ class JsccCodec:
         return sum(p.numel() for module in modules for p in module.parameters())
 
     @torch.inference_mode()
+    def bits(self, image: UInt8[np.ndarray, "h w 3"]) -> float:
+        """−log2 p(z_i) of a latent position under the learned prior, in the mean; 0 without a prior."""
+        if self.network.prior is None:
+            return 0.0
+        return float(self.network.demand(to_tensor(image, PATCH, self.network.device)).mean())
+
+    def information(self, image: UInt8[np.ndarray, "h w 3"]) -> float:
+        """How much a picture holds, the average one of `Card.quality` being 1, within 1/4…4; 1 if it is not known."""
+        bits = self.bits(image) if self.card.bits else 0.0
+        return min(max(bits / self.card.bits, 1 / 4), 4.0) if bits else 1.0
+
+    @torch.inference_mode()
     def encode(
         self,
         image: UInt8[np.ndarray, "h w 3"],

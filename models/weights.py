@@ -51,7 +51,8 @@ class Card:
 
     `sha256` maps each weights file, relative to the folder, to its hash. `choices` are made after the training; without
     any, `default_steps` and a proportional rate hold everywhere. From `quality`, of a whole grid of SNR × CBR, a sender
-    with feedback chooses its rate; without it, it keeps its rate.
+    with feedback chooses its rate; without it, it keeps its rate. `bits` are what the prior gives to a latent position
+    of the pictures that `quality` was measured on, in the mean; 0: not known.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Card:
     sha256: dict[str, str]
     choices: tuple[Choice, ...] = ()
     quality: tuple[Quality, ...] = ()
+    bits: float = 0.0
 
     def choice(self, snr_db: float, cbr: float) -> Choice:
         """That of the nearest operating point; 5 dB are as far as a factor of 2 in CBR, the spacing of the table."""
@@ -140,7 +142,14 @@ def read_card(folder: Path) -> Card:
         quality = tuple(
             Quality(float(q["snr_db"]), float(q["cbr"]), float(q["lpips"])) for q in values.get("quality", ())
         )
-        card = Card(str(values["name"]), int(values["default_steps"]), dict(values["sha256"]), choices, quality)
+        card = Card(
+            str(values["name"]),
+            int(values["default_steps"]),
+            dict(values["sha256"]),
+            choices,
+            quality,
+            float(values.get("bits", 0)),
+        )
     except FileNotFoundError:
         raise ModelError(f"{path} is missing: not a folder of trained weights") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -193,17 +202,17 @@ def write_choices(folder: Path, choices: list[Choice]) -> None:
     Raises:
         ModelError: as `read_card`.
     """
-    _add(folder, "choices", [vars(choice) for choice in choices])
+    _add(folder, choices=[vars(choice) for choice in choices])
 
 
-def write_quality(folder: Path, quality: list[Quality]) -> None:
-    """Puts a table of quality into a folder's card, as `write_choices` does with choices."""
-    _add(folder, "quality", [vars(entry) for entry in quality])
+def write_quality(folder: Path, quality: list[Quality], bits: float) -> None:
+    """Puts a table of quality into a folder's card, as `write_choices` does with choices; for `bits` see `Card`."""
+    _add(folder, quality=[vars(entry) for entry in quality], bits=bits)
 
 
-def _add(folder: Path, key: str, entries: list[dict[str, float]]) -> None:
+def _add(folder: Path, **entries: object) -> None:
     read_card(folder)
-    values = json.loads((folder / CARD).read_text()) | {key: entries}
+    values = json.loads((folder / CARD).read_text()) | entries
     temporary = folder / f"{CARD}.tmp"
     temporary.write_text(json.dumps(values, indent=2) + "\n")
     temporary.replace(folder / CARD)

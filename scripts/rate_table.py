@@ -2,9 +2,10 @@
 
     python scripts/rate_table.py models/weights/lrisc --pictures held_out/ --limit 12
 
-Writes the table into codec.json of the folder, from which a sender with `--feedback` chooses its rate; run it after
-scripts/choose.py, whose choices it measures with. Never run it on pictures that results are reported on. Ideal symbol
-channel, the sender's hint is the true SNR. Small pictures are put together as there.
+Writes the table into codec.json of the folder, from which a sender with `--feedback` chooses its rate, and how many
+bits the prior gives to a position of these pictures. Run it after scripts/choose.py, whose choices it measures with.
+Never run it on pictures that results are reported on. Ideal symbol channel, the sender's hint is the true SNR. Small
+pictures are put together as there.
 """
 
 import sys
@@ -23,6 +24,7 @@ from models.codec import Codec, parse_cbr
 from models.data import decode, read_encoded
 from models.errors import ModelError
 from models.metrics import lpips
+from models.pipeline import JsccCodec
 from models.registry import load_codec
 from models.weights import Quality, write_quality
 from scripts.choose import sheets
@@ -53,7 +55,8 @@ def main(
         for snr_db, cbr in track([(snr, parse_cbr(cbr)) for snr in SNRS_DB for cbr in CBRS]):
             measured = [lpips_at(codec, image, snr_db, cbr, seed) for seed, image in enumerate(images)]
             table.append(Quality(snr_db, cbr, round(float(np.mean(measured)), 5)))
-        write_quality(model, table)
+        bits = float(np.mean([codec.bits(image) for image in images])) if isinstance(codec, JsccCodec) else 0.0
+        write_quality(model, table, round(bits, 2))
     except ModelError as error:
         print(f"rate_table: {error}", file=sys.stderr)
         raise typer.Exit(2) from error

@@ -39,5 +39,5 @@ def test_a_report_is_known_only_as_late_as_said(late: int) -> None:
     def one(index: int, use: Setting) -> dict[str, float]:
         return {"cbr": use.cbr, "lpips": 0.0, "estimate_db": 20.0}
 
-    rates = follow(one, Setting(5.0, 1 / 8), table, late, np.zeros(12))["cbr"]
+    rates = follow(one, Setting(5.0, 1 / 8), table, late, np.zeros(12), [1.0])["cbr"]
     assert rates[:late] == [1 / 8] * late and rates[late] < 1 / 8

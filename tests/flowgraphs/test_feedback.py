@@ -107,7 +107,7 @@ def test_strangers_are_counted_and_a_receiver_may_come_back(address: str, image:
         subscriber.close()
 
 
-def test_over_a_good_link_the_rate_falls_and_over_a_bad_one_it_returns(address: str) -> None:
+def test_over_a_good_link_the_rate_falls_and_over_a_bad_one_it_rises(address: str) -> None:
     """Sender, software channel, receiver and sockets, as `lrisc send` and `lrisc receive` put them together."""
     table = tuple(Quality(s, c, 0.5 / ((1 + s) * c)) for s in (0.0, 10.0, 20.0) for c in (1 / 48, 1 / 24, 1 / 6))
     publisher, subscriber, codec, used = Publisher(address), Subscriber(address), Echo(), []
@@ -116,7 +116,7 @@ def test_over_a_good_link_the_rate_falls_and_over_a_bad_one_it_returns(address: 
     follower = Follower(adapter, subscriber)
     try:
         for snr_db in [20.0] * 10 + [3.0] * 6:
-            used.append(use := follower.setting(0))
+            used.append(use := follower.setting(0, codec, IMAGE))
             channel = Channel("awgn", snr_db)
             passage = loopback(codec, IMAGE, DEFAULT, channel, cbr=use.cbr, snr_hint_db=use.snr_hint_db)
             for report in reported(publisher, subscriber, passage.received)[:1]:
@@ -126,7 +126,7 @@ def test_over_a_good_link_the_rate_falls_and_over_a_bad_one_it_returns(address: 
         follower.close()
     assert used[0] == Setting(10.0, 1 / 12)
     assert used[10].snr_hint_db == pytest.approx(20.0, abs=1.5) and used[10].cbr < 0.7 / 12
-    assert used[-1].snr_hint_db == pytest.approx(3.0, abs=1.5) and used[-1].cbr == 1 / 12
+    assert used[-1].snr_hint_db == pytest.approx(3.0, abs=1.5) and used[-1].cbr > 1.2 / 12
     facts = follower.report()
     assert facts is not None and facts["reports"] >= 16 and facts["malformed"] == 0
 
