@@ -97,8 +97,8 @@ def send(
     With --feedback the SNR hint follows the receiver's reports from the first of them on, so it is of use where
     pictures follow each other. --cbr is then a mean: symbols go to those pictures, and to that SNR, where they improve
     most, as much as the last ones do in an average picture with --cbr at --snr-hint-db. Of a model without a table of
-    quality (scripts/rate_table.py) the rate stays. Reports that are late, foreign or missing only cost what they would
-    have saved.
+    quality (scripts/rate_table.py) the rate stays. When reports stop or come late, the hint goes back towards
+    --snr-hint-db, never above.
     """
     from sdr.devices import Opening
     from sdr.safety import TransmitGuard
