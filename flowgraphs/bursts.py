@@ -77,6 +77,7 @@ class Bursts:
     def __init__(self, source: Encoder, waveform: Waveform, timing: Timing, guard: TransmitGuard | None) -> None:
         self._source, self._waveform, self._timing, self._guard = source, waveform, timing, guard
         self._ready: queue.Queue[Burst | None] = queue.Queue(maxsize=1)
+        self._left = np.empty(0, np.complex64)  # of the burst that is on its way
         self._due_s = self._drained_s = 0.0
         self._ended = False
         self._closed = threading.Event()
@@ -108,6 +109,15 @@ class Bursts:
         self._drained_s = now + self._timing.drain_s
         self._due_s = now + max(self._timing.pause_s, silence_s)
         return burst
+
+    def fill(self, out: Complex64[np.ndarray, "n"], wait_s: float) -> tuple[int, Burst | None]:
+        """Copy what comes next into `out`: how many samples, and their burst if they are its first."""
+        burst = None
+        if not self._left.size and (burst := self.take(wait_s)) is not None:
+            self._left = burst.samples
+        chunk, self._left = np.split(self._left, [out.size])
+        out[: chunk.size] = chunk
+        return chunk.size, burst
 
     def close(self) -> None:
         """End what prepares bursts."""

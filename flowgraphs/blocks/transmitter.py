@@ -57,16 +57,9 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
         self._encode = partial(
             Encoder, pictures, model=model, cbr=cbr, snr_hint_db=snr_hint_db, repeat=repeat, seed=seed
         )
-        self._samples = np.empty(0, np.complex64)
-        self.sent = 0
-        """Pictures."""
+        self.sent, self.over = 0, False  # pictures; whether it cannot send more
         self.problem: str | None = None
-        """Why it sends nothing more."""
-
-    @property
-    def over(self) -> bool:
-        """Whether it cannot send."""
-        return self.problem is not None
+        """Why it cannot."""
 
     def start(self) -> bool:
         """Called as the flowgraph starts: the encoder loads its model in a process of its own."""
@@ -81,20 +74,18 @@ class Transmitter(gr.sync_block):  # type: ignore[misc]  # GNU Radio has no type
     def work(self, input_items: list[np.ndarray], output_items: list[np.ndarray]) -> int:
         """Copy the next samples into GNU Radio's buffer."""
         out = output_items[0]
-        if not self._samples.size and (burst := self.bursts.take(0.0 if self._fill else _WAIT_S)) is not None:
-            self._begin(burst)
-        if not self._samples.size:
-            if self.bursts.over and self.bursts.problem and not self.problem:
-                self.problem = self.bursts.problem
-                say(self.problem)
-            out[:] = 0
-            return out.size if self._fill else _DONE if self.bursts.over else 0
-        chunk, self._samples = np.split(self._samples, [out.size])
-        out[: chunk.size] = chunk
-        return int(chunk.size)
+        count, burst = self.bursts.fill(out, 0.0 if self._fill else _WAIT_S)
+        if burst is not None:
+            self._announce(burst)
+        if count:
+            return count
+        if self.bursts.over and self.bursts.problem and not self.over:
+            self.problem, self.over = self.bursts.problem, True
+            say(self.problem)
+        out[:] = 0
+        return out.size if self._fill else _DONE if self.bursts.over else 0
 
-    def _begin(self, burst: Burst) -> None:
-        self._samples = burst.samples
+    def _announce(self, burst: Burst) -> None:
         if not self._fill:
             self.add_item_tag(0, self.nitems_written(0), _LENGTH, pmt.from_long(burst.samples.size))
         self.sent += 1

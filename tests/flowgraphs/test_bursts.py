@@ -56,6 +56,20 @@ def test_all_are_given_in_order_and_only_the_first_has_a_lead() -> None:
     assert encoder.closed.is_set() and bursts.problem is None
 
 
+@pytest.mark.parametrize("size", [1000, 8191, 10**6])
+def test_buffers_of_any_size_get_the_samples_of_all_bursts_in_order(size: int) -> None:
+    taken, _ = drain(start(1, 2, silence_samples=77)[1])
+    _, bursts = start(1, 2, silence_samples=77)
+    heard, begun = [], []
+    while not bursts.over:
+        count, burst = bursts.fill(out := np.full(size, np.nan, np.complex64), 0.02)
+        begun += [(sum(map(len, heard)), burst.outgoing.image_id)] if burst is not None else []
+        heard.append(out[:count])
+    bursts.close()
+    assert np.array_equal(np.concatenate(heard), np.concatenate([burst.samples for burst in taken]))
+    assert begun == [(0, 1), (taken[0].samples.size, 2)]
+
+
 def test_no_more_is_encoded_than_can_soon_be_sent() -> None:
     encoder, bursts = start(*range(20))
     time.sleep(0.3)
