@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from models.codec import Encoded, check_received, check_request, grey_picture
 from models.errors import ModelError
+from models.image import is_grey
 from models.modulation import to_complex, to_reals
 from models.side import Side, pack, round_hint, unpack
 from models.tensors import from_tensor, to_tensor
@@ -153,7 +154,7 @@ class ClassicCodec:
         hint_db = round_hint(snr_hint_db)
         network = _nearest(able, hint_db)
         symbols = network.transmit(to_tensor(image, STRIDE, network.device))
-        side = pack(Side(self.card.model_id, height, width, 0, hint_db))
+        side = pack(Side(self.card.model_id, height, width, 0, hint_db, grey=is_grey(image)))
         return Encoded(symbols.flatten().cpu().numpy().astype(np.complex64), side)
 
     @torch.inference_mode()
@@ -184,7 +185,7 @@ class ClassicCodec:
         network = _nearest(able, contents.hint_db)
         heard = np.where(np.isinf(noise_var), 0, symbols).astype(np.complex64)
         received = torch.from_numpy(heard).view(1, -1, rows, columns).to(network.device)
-        return from_tensor(network.receive(received), contents.height, contents.width)
+        return from_tensor(network.receive(received), contents.height, contents.width, contents.grey)
 
 
 def _nearest(networks: Sequence[ClassicNetwork], hint_db: float) -> ClassicNetwork:

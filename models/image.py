@@ -85,6 +85,11 @@ def _too_large(path: Path, size: str) -> str:
     return f"picture {str(path)!r} has {size} pixels, more than {MAX_PIXELS // 1_000_000} million: scale it down first"
 
 
+def is_grey(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Whether the three channels are equal everywhere, as `load_image` makes them of a greyscale file."""
+    return bool((image == image[..., :1]).all())
+
+
 def save_image(path: str | os.PathLike[str], image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Write uint8[h, w, 3] as a PNG, whatever the name's suffix, replacing `path` only when all of it is on disk.
 

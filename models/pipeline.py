@@ -17,6 +17,7 @@ from models.codec import Encoded, check_received, check_request, grey_picture
 from models.denoiser import Denoiser
 from models.diversity import rotate, rotate_back
 from models.errors import ModelError
+from models.image import is_grey
 from models.jscc import rate_map
 from models.modulation import byte_to_gain, from_stream, gain_to_byte, sent_mask, to_stream
 from models.network import JsccNetwork
@@ -139,7 +140,7 @@ class JsccCodec:
         pixels = to_tensor(image, PATCH, self.network.device)
         total = int(cbr * 3 * height * width)
         hint_db = min(snr_hint_db, HINT_RANGE_DB[1])  # above what the networks were trained on they get worse
-        side = Side(self.card.model_id, height, width, 0, round_hint(hint_db))
+        side = Side(self.card.model_id, height, width, 0, round_hint(hint_db), grey=is_grey(image))
         side = self._with_maps(side, pixels, mask, total, side_symbols)
         left = total - side_symbols(len(pack(side)))
         positions = side.grid[0] * side.grid[1]
@@ -237,7 +238,9 @@ class JsccCodec:
         if change is not None:
             image = amplified(change, gain).add_(image)
         return [
-            grey_picture(side.height, side.width) if nothing else from_tensor(pixels[None], side.height, side.width)
+            grey_picture(side.height, side.width)
+            if nothing
+            else from_tensor(pixels[None], side.height, side.width, side.grey)
             for pixels, side, nothing in zip(image, sides, silent, strict=True)
         ]
 

@@ -1,9 +1,9 @@
 """Side information: what must arrive exactly, in as few bytes as can be. Every byte of it is charged to the CBR.
 
 Layout: model id (1 byte), height and width (LEB128), power gain (1), SNR hint (1), flags (1), then the range-coded
-region of interest and rate map on groups of positions. Flags: bits 0–1 group size 0 none, 1…3 = 2, 4, 8 positions per
-side; bit 2 region of interest present; bits 3–4 spread of the rate map's prediction error; bits 5–7 weight of the
-region of interest in eighths, 0 for eight.
+region of interest and rate map on groups of positions. SNR hint: bits 0–6 half dB above −16 dB; bit 7 a grey picture.
+Flags: bits 0–1 group size 0 none, 1…3 = 2, 4, 8 positions per side; bit 2 region of interest present; bits 3–4 spread
+of the rate map's prediction error; bits 5–7 weight of the region of interest in eighths, 0 for eight.
 """
 
 from dataclasses import dataclass, replace
@@ -24,8 +24,9 @@ _SPREADS = (0.35, 0.7, 1.2, 2.2)  # scale of the Laplace distribution, in levels
 _FIRST_LEVEL = float(len(LEVELS) // 2)  # expected where there are no neighbours
 _ROI_JUMP = 4  # levels from one side of the edge of a region of interest to the other, with `rate.ROI_GAIN`
 _INSIDE = (0.03, 0.5, 0.95)  # probability that a group is inside, given how many of its two neighbours are
-_HINT_STEP_DB = 0.25
+_HINT_STEP_DB = 0.5
 _HINT_LEAST_DB = -16.0
+_HINT_CODES = 128
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Side:
 
     `levels` int32[rows, columns] indices into `LEVELS` and `roi` bool[rows, columns], on groups of `group`×`group`
     positions; `levels` is None for a uniform rate (and then `group` 0), `roi` None without a region of interest, which
-    takes a rate map to have an effect. `roi_eighths` 1…8: its weight in the latent, 8 as trained.
+    takes a rate map to have an effect. `roi_eighths` 1…8: its weight in the latent, 8 as trained. `grey`: the three
+    channels are equal.
     """
 
     model_id: int
@@ -46,6 +48,7 @@ class Side:
     levels: Int32[np.ndarray, "r c"] | None = None
     roi: Bool[np.ndarray, "r c"] | None = None
     roi_eighths: int = 8
+    grey: bool = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -88,7 +91,7 @@ def unpack(data: bytes) -> Side:
     if flags >> 5 and not (flags & 3 and flags & 4):
         raise ModelError(f"side information is damaged or of a newer version: its flags are {flags:#x}")
     group = GROUP_SIZES[flags & 3]
-    side = Side(model_id, height, width, gain, _hint_from(hint), group)
+    side = Side(model_id, height, width, gain, _hint_from(hint % _HINT_CODES), group, grey=hint >= _HINT_CODES)
     if not group:
         if len(data) > position + 3:
             raise ModelError("side information is damaged: there are bytes after its end")
@@ -101,11 +104,12 @@ def _header(side: Side, spread: int) -> bytes:
     weight = side.roi_eighths % 8 if side.roi is not None else 0
     flags = GROUP_SIZES.index(side.group) | (side.roi is not None) << 2 | spread << 3 | weight << 5
     sizes = _varint(side.height) + _varint(side.width)
-    return bytes((side.model_id,)) + sizes + bytes((side.gain, _hint_code(side.hint_db), flags))
+    hint = _hint_code(side.hint_db) + _HINT_CODES * side.grey
+    return bytes((side.model_id,)) + sizes + bytes((side.gain, hint, flags))
 
 
 def _hint_code(hint_db: float) -> int:
-    return int(np.clip(round((hint_db - _HINT_LEAST_DB) / _HINT_STEP_DB), 0, 255))
+    return int(np.clip(round((hint_db - _HINT_LEAST_DB) / _HINT_STEP_DB), 0, _HINT_CODES - 1))
 
 
 def _hint_from(code: int) -> float:

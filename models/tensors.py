@@ -18,8 +18,12 @@ def to_tensor(
     return pixels.to(device)
 
 
-def from_tensor(pixels: Float[Tensor, "1 3 h2 w2"], height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Inverse of `to_tensor`; clipped and rounded."""
-    picture = pixels[0, :, :height, :width].clamp(0, 1).mul_(255).round_().byte()
-    result: np.ndarray = picture.permute(1, 2, 0).cpu().numpy()
+def from_tensor(
+    pixels: Float[Tensor, "1 3 h2 w2"], height: int, width: int, grey: bool = False
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Inverse of `to_tensor`; clipped and rounded. `grey`: with the mean of the channels in all three."""
+    picture = pixels[0, :, :height, :width].clamp(0, 1).mul_(255)
+    if grey:
+        picture = picture.mean(dim=0, keepdim=True)
+    result: np.ndarray = picture.round_().byte().expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
     return result

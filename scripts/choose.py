@@ -92,7 +92,7 @@ def outcomes_at(codec: JsccCodec, images: list[np.ndarray], snr_db: float, cbr: 
                 direct, change = codec.refine([item])
                 for gain in DETAIL_GAINS if change is not None else (1.0,):
                     pixels = direct if change is None else direct + amplified(change, gain * even)
-                    received = from_tensor(pixels, *image.shape[:2])
+                    received = from_tensor(pixels, image.shape[0], image.shape[1])
                     numbers.setdefault((steps, gain), []).append((psnr_db(image, received), lpips(image, received)))
         found += [Outcome(*way, exponent, *map(float, np.mean(values, axis=0))) for way, values in numbers.items()]
     codec.card = card

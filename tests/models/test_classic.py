@@ -107,7 +107,7 @@ def test_merged_cells_are_one_codec(family: ClassicCodec, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("hint_db", "nearest_db"), [(-10.0, 0), (4.9, 0), (5.0, 0), (5.2, 10), (14.0, 10), (16.0, 20), (40.0, 20)]
+    ("hint_db", "nearest_db"), [(-10.0, 0), (4.9, 0), (5.0, 0), (5.5, 10), (14.0, 10), (16.0, 20), (40.0, 20)]
 )
 @pytest.mark.parametrize(("channels", "cbr"), [(4, 1 / 24), (8, 1 / 12)])
 def test_both_ends_take_the_network_of_the_nearest_cell(

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from models.errors import ModelError
-from models.image import default_photo, load_image, save_image
+from models.image import default_photo, is_grey, load_image, save_image
 
 Rgb = UInt8[np.ndarray, "h w 3"]
 ROTATED_CLOCKWISE = 6  # EXIF: the camera was turned; show it turned clockwise by 90 degrees
@@ -74,6 +74,7 @@ def test_greyscale_and_bilevel_become_rgb(tmp_path: Path) -> None:
     assert np.array_equal(load_image(path), np.full((2, 3, 3), 77))
     Image.new("1", (3, 2), 1).save(path)
     assert np.array_equal(load_image(path), np.full((2, 3, 3), 255))
+    assert is_grey(load_image(path)) and not is_grey(load_image(path) - np.array([0, 0, 1], np.uint8))
 
 
 def test_transparency_is_composited_over_white(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The codecs as the link sees them: budget, power, shapes, regions of interest, refusals."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from models.codec import LONGEST_SIDE
 from models.errors import ModelError
+from models.image import is_grey
 from models.pipeline import JsccCodec
 from models.side import Side, pack, unpack
 from tests.models.small import picture, small_codec
@@ -41,6 +43,16 @@ def encode(codec: JsccCodec, image: np.ndarray, **changes: Any) -> tuple[np.ndar
 def decode(codec: JsccCodec, symbols: np.ndarray, side: bytes, noise: float = 0.1, **changes: Any) -> np.ndarray:
     noise_var = np.full(len(symbols), noise, dtype=np.float32)
     return codec.decode(symbols, changes.pop("noise_var", noise_var), changes.pop("snr_db", 10.0), side, **changes)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_grey_picture_comes_back_as_the_mean_of_the_channels(lrisc: JsccCodec, steps: int) -> None:
+    symbols, side = encode(lrisc, np.repeat(picture(64, 80)[:, :, :1], 3, axis=2))
+    coloured = decode(lrisc, symbols, pack(replace(unpack(side), grey=False)), steps=steps)
+    grey = decode(lrisc, symbols, side, steps=steps)
+    assert is_grey(grey) and not is_grey(coloured)
+    assert np.abs(grey[..., 0] - coloured.astype(float).mean(axis=2)).max() <= 1
+    assert not unpack(encode(lrisc, picture(64, 80))[1]).grey
 
 
 @settings(max_examples=40, deadline=None)
