@@ -60,10 +60,12 @@ def test_all_are_given_in_order_and_only_the_first_has_a_lead() -> None:
 def test_buffers_of_any_size_get_the_samples_of_all_bursts_in_order(size: int) -> None:
     taken, _ = drain(start(1, 2, silence_samples=77)[1])
     _, bursts = start(1, 2, silence_samples=77)
-    heard, begun = [], []
+    heard: list[np.ndarray] = []
+    begun: list[tuple[int, int]] = []
     while not bursts.over:
         count, burst = bursts.fill(out := np.full(size, np.nan, np.complex64), 0.02)
-        begun += [(sum(map(len, heard)), burst.outgoing.image_id)] if burst is not None else []
+        if burst is not None:
+            begun.append((sum(piece.size for piece in heard), burst.outgoing.image_id))
         heard.append(out[:count])
     bursts.close()
     assert np.array_equal(np.concatenate(heard), np.concatenate([burst.samples for burst in taken]))
