@@ -24,7 +24,7 @@ class Image:
     number: int
     packets: int | None = None
     sent_s: float | None = None
-    """When its last sample had been sent."""
+    """When the sender said that its last sample had been sent, padding included."""
     came_s: float | None = None
     """When its picture was in a file, or it was said that there is none."""
     snr_db: float | None = None
