@@ -63,7 +63,7 @@ def information(codec: Codec, image: UInt8[np.ndarray, "h w 3"]) -> float:
 class RateTable:
     """Mean LPIPS over SNR and CBR, between the measured points linear in dB and in log CBR.
 
-    Made to fall with SNR and CBR. Below the smallest measured CBR it rises on as it does above.
+    Made to fall with SNR and CBR. Below the smallest measured CBR it goes on as between the two smallest.
 
     Raises ModelError for entries that are no grid of at least 2×2.
     """

@@ -119,8 +119,9 @@ class JsccCodec:
 
     def information(self, image: UInt8[np.ndarray, "h w 3"]) -> float:
         """How much a picture holds, the average one of `Card.quality` being 1, within 1/4…4; 1 if it is not known."""
-        bits = self.bits(image) if self.card.bits else 0.0
-        return min(max(bits / self.card.bits, 1 / 4), 4.0) if bits else 1.0
+        if self.network.prior is None or not self.card.bits:
+            return 1.0
+        return min(max(self.bits(image) / self.card.bits, 1 / 4), 4.0)
 
     @torch.inference_mode()
     def encode(
