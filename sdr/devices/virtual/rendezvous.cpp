@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -52,13 +53,14 @@ void check_name(const std::string &what, const std::string &name) {
     if (!good) throw std::runtime_error(what + " '" + name + "': 1...39 letters, digits, '-', '_' or '.' expected");
 }
 
-// Only this user can reach it: whoever can write here can put anything on the air.
+// Only this user can reach it: whoever can write here can put anything on the air. Not $TMPDIR, in which two processes
+// of a user may differ.
 std::string air_folder(const std::string &air) {
     check_name("air", air);
     const char *chosen = std::getenv("LRISC_AIR_DIR"), *session = std::getenv("XDG_RUNTIME_DIR");
     std::string root = chosen && *chosen      ? std::string(chosen)
                        : session && *session ? std::string(session) + "/lrisc-air"
-                                             : "/tmp/lrisc-air-" + std::to_string(geteuid());
+                                             : P_tmpdir "/lrisc-air-" + std::to_string(geteuid());
     for (const std::string &folder : {root, root + "/" + air}) {
         struct stat found;
         if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
