@@ -173,6 +173,11 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n\n![SNR, rate and LPIPS from picture to picture](feedback.png)\n"
 
 
+def nearest(fixed: dict[str, Series], cbr: float) -> str:
+    """The fixed rate that an average picture of the others would have."""
+    return min(fixed, key=lambda name: abs(float(np.mean(fixed[name]["cbr"])) - cbr))
+
+
 def plot(path: Path, snrs_db: Float64[np.ndarray, "count"], shown: dict[str, Series]) -> None:
     """SNR and hints, rate, LPIPS over the pictures."""
     import matplotlib
@@ -276,7 +281,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     replace_text(out / "feedback.json", json.dumps(report, indent=1) + "\n")
     replace_text(out / "feedback.md", table(report))
-    plot(out / "feedback.png", snrs_db, {name: series[name] for name in (f"fixed {ladder[-2]}", "feedback")})
+    plot(out / "feedback.png", snrs_db, {name: series[name] for name in (nearest(fixed, ratio), "feedback")})
     print(table(report))
 
 

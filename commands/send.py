@@ -95,8 +95,8 @@ def send(
     left silent.
 
     With --feedback the SNR hint follows the receiver's reports from the first of them on, so it is of use where
-    pictures follow each other. --cbr is then a mean: symbols go to those pictures, and to that SNR, where they improve
-    most, as much as the last ones do in an average picture with --cbr at --snr-hint-db. Of a model without a table of
+    pictures follow each other. --cbr is then what an average picture gets at --snr-hint-db, and no upper limit: others
+    get symbols as long as these improve them as much as the last ones do that one. Of a model without a table of
     quality (scripts/rate_table.py) the rate stays. When reports stop or come late, the hint goes back towards
     --snr-hint-db, never above.
     """

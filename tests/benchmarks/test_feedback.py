@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.feedback import equal_rate, follow, saving, wander
+from benchmarks.feedback import equal_rate, follow, nearest, saving, wander
 from flowgraphs.adaptation import Setting
 from models.weights import Quality
 
@@ -19,6 +19,10 @@ def test_the_fixed_rate_of_equal_quality_lies_between_in_log_cbr() -> None:
     rows = np.arange(16)
     assert equal_rate(FIXED, 0.3, np.mean, rows) == pytest.approx(1 / 12)
     assert equal_rate(FIXED, 0.1, np.mean, rows) == pytest.approx(1 / 6)
+
+
+def test_the_plot_shows_the_fixed_rate_that_was_asked_for() -> None:
+    assert nearest(FIXED, 1 / 20) == "a" and nearest(FIXED, 1 / 8) == "b"
 
 
 def test_half_the_symbols_at_equal_quality_are_half_saved() -> None:
